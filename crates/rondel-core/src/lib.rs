@@ -1,0 +1,1 @@
+//! The loop's half that knows no Python: reactor, timers, inbox, executor, clock.

@@ -1,0 +1,1 @@
+//! Every unsafe touch of CPython: references, type slots, calls, contexts.

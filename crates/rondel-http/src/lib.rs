@@ -1,0 +1,1 @@
+//! HTTP connections over hyper, driven by rondel-core; knows no Python.

@@ -1,0 +1,1 @@
+//! The extension module: loop, Future, Task, primitives, transports, server.
