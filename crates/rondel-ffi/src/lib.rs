@@ -1,1 +1,36 @@
-//! Every unsafe touch of CPython: references, type slots, calls, contexts.
+//! Every `unsafe` touch of CPython lives in this crate.
+//!
+//! It gives the `rondel` crate a small, safe object layer that costs what the raw C calls cost:
+//! owned and borrowed references ([`Obj`], [`Ref`]), typed instances of hand-written heap types
+//! ([`Own`], [`Inst`], [`Class`]), calls, coroutine sends, contexts and exceptions.
+//!
+//! # Invariant: the GIL
+//!
+//! Every value of this crate that stands for a Python object is created, cloned, used and dropped
+//! with the GIL held. The types are neither `Send` nor `Sync`. They enter the program in one of two
+//! ways only: as arguments of a trampoline (CPython calls us with the GIL held) or inside
+//! [`gil::attached`]. Code that gives the GIL up does so through [`gil::detached`], whose closure
+//! must be handed nothing that holds a reference; what has to cross (a body buffer, say) goes
+//! through [`gil::Parked`], which drops its content only once the GIL is held again.
+//!
+//! # Invariant: re-entrancy
+//!
+//! Dropping an [`Obj`] can run arbitrary Python (`__del__`, weakref callbacks). Callers therefore
+//! never drop one while they hold a `RefCell` borrow or in the middle of an update: take it out,
+//! finish the update, then let it go.
+
+pub mod call;
+pub mod class;
+pub mod context;
+pub mod err;
+pub mod freelist;
+pub mod gil;
+pub mod method;
+pub mod module;
+pub mod obj;
+pub mod private;
+pub mod value;
+
+pub use class::{Class, ClassCell, Extends, Inst, Own};
+pub use err::{PyRes, Raised};
+pub use obj::{Obj, Ref};

@@ -1,1 +1,58 @@
-//! The extension module: loop, Future, Task, primitives, transports, server.
+//! `rondel._rondel`: the native half of Rondel.
+//!
+//! | module | what |
+//! |---|---|
+//! | `event_loop` | the loop: ready queue, timers, turns |
+//! | `future`, `task`, `handle` | asyncio's objects as subclasses of its C types |
+//! | `primitives` | sleep, gather, timeout, TaskGroup |
+//! | `net` | TCP transports |
+//! | `server` | ASGI over `rondel-http` |
+//!
+//! Unsafe code lives in `rondel-ffi`; here it is confined to three `Extends` impls, which state a
+//! layout.
+
+mod consts;
+mod event_loop;
+mod future;
+mod handle;
+mod net;
+mod primitives;
+mod task;
+
+use pyo3::prelude::*;
+use rondel_ffi::{Obj, PyRes, class, method, module};
+
+/// Builds every type and function. Types that derive from asyncio's share one payload offset, so
+/// that a Task's or a gather's payload starts where a Future's does.
+fn fill(m: &module::Module) -> PyRes<()> {
+    consts::load()?;
+    let stock = consts::stock();
+    let offset = class::basicsize(stock.task.borrow()).max(class::basicsize(stock.future.borrow()));
+    let offset = offset.next_multiple_of(16);
+    let types: [(&std::ffi::CStr, Obj); 11] = {
+        let [handle, timer] = handle::build()?;
+        [
+            (c"LoopBase", event_loop::build()?),
+            (c"Future", future::build(offset)?),
+            (c"Task", task::build(offset)?),
+            (c"_GatheringFuture", primitives::gather::build(offset)?),
+            (c"Handle", handle),
+            (c"TimerHandle", timer),
+            (c"Timeout", primitives::timeout::build()?),
+            (c"TaskGroupBase", primitives::task_group::build()?),
+            (c"sleep_coroutine", primitives::sleep::build()?),
+            (c"Immediate", primitives::immediate::build()?),
+            (c"TcpTransportBase", net::tcp::build()?),
+        ]
+    };
+    for (name, ty) in types {
+        m.add(name, ty)?;
+    }
+    method::add_functions(m.obj(), primitives::functions::definitions())
+}
+
+#[pymodule]
+fn _rondel(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    module::initialise(m, fill)?;
+    m.add("__version__", env!("CARGO_PKG_VERSION"))
+}

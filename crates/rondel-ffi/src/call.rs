@@ -1,0 +1,239 @@
+//! Calling Python: functions, methods, attributes, and resuming coroutines.
+
+use crate::err::{PyRes, Raised};
+use crate::obj::{Obj, Ref};
+use pyo3::ffi;
+
+const OFFSET: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+
+/// What resuming a coroutine (or any awaitable's iterator) gave.
+pub enum Sent {
+    /// It suspended and yielded this.
+    Yielded(Obj),
+    /// It returned this.
+    Returned(Obj),
+    /// It raised.
+    Raised(Raised),
+}
+
+/// `callable()`.
+#[inline]
+pub fn call0(callable: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive; the result is a new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyObject_CallNoArgs(callable.as_ptr())) }
+}
+
+/// `callable(arg)`.
+#[inline]
+pub fn call1(callable: Ref<'_>, arg: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: as above.
+    unsafe { Obj::from_owned(ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
+}
+
+/// `callable(*args)` with a slice of borrowed references.
+#[inline]
+pub fn call(callable: Ref<'_>, args: &[Ref<'_>]) -> PyRes<Obj> {
+    // SAFETY: `Ref` is transparent over the pointer; no argument-offset flag, so CPython does not
+    // write before the slice.
+    unsafe {
+        Obj::from_owned(ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            args.as_ptr().cast(),
+            args.len(),
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// `callable(*args, **kwargs)`: the last `names.len()` of `args` are keyword values.
+pub fn call_kw(callable: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: `names` is a tuple of str; its length is taken off the positional count.
+    unsafe {
+        let named = ffi::PyTuple_Size(names.as_ptr()) as usize;
+        Obj::from_owned(ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            args.as_ptr().cast(),
+            args.len() - named,
+            names.as_ptr(),
+        ))
+    }
+}
+
+/// Forwards a vectorcall argument vector unchanged.
+pub fn call_args(callable: Ref<'_>, args: &crate::method::Args<'_>) -> PyRes<Obj> {
+    // SAFETY: the vector came from CPython for this very call.
+    unsafe {
+        Obj::from_owned(ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            args.raw(),
+            args.len(),
+            args.raw_names(),
+        ))
+    }
+}
+
+/// `callable(*tuple)`.
+pub fn call_tuple(callable: Ref<'_>, args: Ref<'_>, kwargs: Option<Ref<'_>>) -> PyRes<Obj> {
+    // SAFETY: `args` is a tuple, `kwargs` a dict or null.
+    unsafe {
+        Obj::from_owned(ffi::PyObject_Call(
+            callable.as_ptr(),
+            args.as_ptr(),
+            kwargs.map_or(std::ptr::null_mut(), Ref::as_ptr),
+        ))
+    }
+}
+
+/// `args[0].name(*args[1..])`. `name` is an interned str.
+#[inline]
+pub fn method<const N: usize>(name: Ref<'_>, args: [Ref<'_>; N]) -> PyRes<Obj> {
+    // SAFETY: args[0] is the object; all alive for the call.
+    unsafe {
+        Obj::from_owned(ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            args.as_ptr().cast(),
+            N,
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// As [`method`], the last `names.len()` of `args` being keyword values.
+pub fn method_kw(name: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: as in `call_kw`.
+    unsafe {
+        let named = ffi::PyTuple_Size(names.as_ptr()) as usize;
+        Obj::from_owned(ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            args.as_ptr().cast(),
+            args.len() - named,
+            names.as_ptr(),
+        ))
+    }
+}
+
+/// A callback's call with room before the first argument, which spares CPython a copy when it
+/// binds a method. `args` holds at most three.
+#[inline]
+pub fn callback(callable: Ref<'_>, args: &[Option<Obj>]) -> PyRes<Obj> {
+    let mut vector = [std::ptr::null_mut::<ffi::PyObject>(); 4];
+    let mut count = 0;
+    for arg in args.iter().take(3).flatten() {
+        count += 1;
+        vector[count] = arg.as_ptr();
+    }
+    // SAFETY: vector[0] is scratch space that the offset flag lets CPython use.
+    unsafe {
+        Obj::from_owned(ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            vector.as_ptr().add(1),
+            count | OFFSET,
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// `getattr(obj, name)`.
+#[inline]
+pub fn getattr(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive; name is a str.
+    unsafe { Obj::from_owned(ffi::PyObject_GetAttr(obj.as_ptr(), name.as_ptr())) }
+}
+
+/// `getattr(obj, name, None)`, with a missing attribute as `Ok(None)`.
+pub fn getattr_opt(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Option<Obj>> {
+    match getattr(obj, name) {
+        Ok(value) => Ok(Some(value)),
+        Err(raised) if raised.matches(crate::err::Builtin::Attribute.class()) => {
+            raised.clear();
+            Ok(None)
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+/// `setattr(obj, name, value)`.
+pub fn setattr(obj: Ref<'_>, name: Ref<'_>, value: Ref<'_>) -> PyRes<()> {
+    // SAFETY: alive; name is a str.
+    if unsafe { ffi::PyObject_SetAttr(obj.as_ptr(), name.as_ptr(), value.as_ptr()) } < 0 {
+        Err(Raised::assert_set())
+    } else {
+        Ok(())
+    }
+}
+
+/// Imports a module.
+pub fn import(name: &std::ffi::CStr) -> PyRes<Obj> {
+    // SAFETY: NUL-terminated.
+    unsafe { Obj::from_owned(ffi::PyImport_ImportModule(name.as_ptr())) }
+}
+
+/// `obj.send(None)`, without the StopIteration exception when the object can do without.
+#[inline(always)]
+pub fn send_none(coro: Ref<'_>) -> Sent {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `coro` is alive and stays so for the call; `out` gets an owned reference.
+    unsafe {
+        let status = if std::ptr::eq(coro.type_ptr(), &raw const ffi::PyCoro_Type) {
+            match coroutine_send() {
+                Some(send) => send(coro.as_ptr(), ffi::Py_None(), &mut out),
+                None => ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out),
+            }
+        } else {
+            ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out)
+        };
+        match status {
+            ffi::PySendResult::PYGEN_RETURN => match Obj::from_owned_opt(out) {
+                Some(value) => Sent::Returned(value),
+                None => Sent::Returned(Obj::none()),
+            },
+            ffi::PySendResult::PYGEN_NEXT => match Obj::from_owned(out) {
+                Ok(value) => Sent::Yielded(value),
+                Err(raised) => Sent::Raised(raised),
+            },
+            ffi::PySendResult::PYGEN_ERROR => Sent::Raised(Raised::assert_set()),
+        }
+    }
+}
+
+/// The coroutine type's own `am_send`: saves PyIter_Send's look-up on every step.
+#[inline(always)]
+unsafe fn coroutine_send() -> Option<ffi::sendfunc> {
+    // SAFETY: PyCoro_Type is a static, initialised type; its async slots never change.
+    unsafe {
+        let slots = (*&raw const ffi::PyCoro_Type).tp_as_async;
+        if slots.is_null() { None } else { (*slots).am_send }
+    }
+}
+
+/// `coro.throw(exception)`; a StopIteration that comes out is a return.
+pub fn throw(coro: Ref<'_>, name_throw: Ref<'_>, exception: Ref<'_>) -> Sent {
+    match method(name_throw, [coro, exception]) {
+        Ok(value) => Sent::Yielded(value),
+        Err(raised) => stop_value(raised),
+    }
+}
+
+/// Turns a set StopIteration into the value it carries.
+pub fn stop_value(raised: Raised) -> Sent {
+    if !raised.matches(crate::err::Builtin::StopIteration.class()) {
+        return Sent::Raised(raised);
+    }
+    let exc = raised.fetch();
+    // SAFETY: the exception is a StopIteration (just matched); its struct holds `value`.
+    unsafe {
+        let value = (*exc.as_ptr().cast::<ffi::PyStopIterationObject>()).value;
+        Sent::Returned(if value.is_null() { Obj::none() } else { Obj::from_borrowed(value) })
+    }
+}
+
+/// Whether this is a coroutine object of an `async def` function.
+#[inline(always)]
+pub fn is_coroutine(obj: Ref<'_>) -> bool {
+    std::ptr::eq(obj.type_ptr(), &raw const ffi::PyCoro_Type)
+}
+
+/// Whether this is a generator object.
+pub fn is_generator(obj: Ref<'_>) -> bool {
+    std::ptr::eq(obj.type_ptr(), &raw const ffi::PyGen_Type)
+}

@@ -1,0 +1,17 @@
+//! The few CPython entry points outside its documented API, in one place.
+//!
+//! Each has been stable from 3.11 to 3.14; each line says why nothing public serves.
+
+use pyo3::ffi;
+
+/// The address of a Python object, as a key of identity.
+pub type RawObject = ffi::PyObject;
+
+unsafe extern "C" {
+    /// Allocates an instance without zeroing it and without tracking it. The public
+    /// `PyType_GenericAlloc` does both, which is most of a future's price.
+    pub(crate) fn _PyObject_GC_New(ty: *mut ffi::PyTypeObject) -> *mut ffi::PyObject;
+
+    /// Starts the life of a recycled block (reference count 1; keeps `-X dev` builds' books).
+    pub(crate) fn _Py_NewReference(op: *mut ffi::PyObject);
+}

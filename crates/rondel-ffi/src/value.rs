@@ -1,0 +1,270 @@
+//! Making and reading plain values: str, int, float, bytes, tuple, list, dict, set.
+
+use crate::err::{Builtin, PyRes, Raised};
+use crate::obj::{Obj, Ref};
+use pyo3::ffi;
+use std::ffi::CStr;
+
+fn check(status: std::ffi::c_int) -> PyRes<()> {
+    if status < 0 { Err(Raised::assert_set()) } else { Ok(()) }
+}
+
+/// An interned str: attribute and keyword names, kept for good by the caller.
+pub fn intern(text: &CStr) -> PyRes<Obj> {
+    // SAFETY: NUL-terminated UTF-8 (all callers pass ASCII literals).
+    unsafe { Obj::from_owned(ffi::PyUnicode_InternFromString(text.as_ptr())) }
+}
+
+pub fn str(text: &str) -> PyRes<Obj> {
+    // SAFETY: pointer and length of a live &str.
+    unsafe { Obj::from_owned(ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize)) }
+}
+
+/// A str of the raw bytes, each byte a code point (latin-1).
+pub fn str_latin1(text: &[u8]) -> PyRes<Obj> {
+    // SAFETY: pointer and length of a live slice; a null errors argument means strict.
+    unsafe {
+        Obj::from_owned(ffi::PyUnicode_DecodeLatin1(text.as_ptr().cast(), text.len() as isize, std::ptr::null()))
+    }
+}
+
+/// The UTF-8 text of a str.
+pub fn str_text(obj: Ref<'_>) -> PyRes<String> {
+    let mut len = 0;
+    // SAFETY: returns null with an error for anything but a str; else a buffer of `len` bytes that
+    // lives as long as the object.
+    unsafe {
+        let ptr = ffi::PyUnicode_AsUTF8AndSize(obj.as_ptr(), &mut len);
+        if ptr.is_null() {
+            return Err(Raised::assert_set());
+        }
+        let bytes = std::slice::from_raw_parts(ptr.cast::<u8>(), len as usize);
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// `str(obj)`.
+pub fn to_str(obj: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive.
+    unsafe { Obj::from_owned(ffi::PyObject_Str(obj.as_ptr())) }
+}
+
+/// `repr(obj)`.
+pub fn repr(obj: Ref<'_>) -> PyRes<String> {
+    // SAFETY: alive.
+    let text = unsafe { Obj::from_owned(ffi::PyObject_Repr(obj.as_ptr()))? };
+    str_text(text.borrow())
+}
+
+pub fn is_str(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyUnicode_Check(obj.as_ptr()) != 0 }
+}
+
+/// Whether a str equals an ASCII literal, by identity first.
+pub fn str_is(obj: Ref<'_>, interned: Ref<'_>) -> bool {
+    if obj.is(interned) {
+        return true;
+    }
+    // SAFETY: both are str when this is reached; Compare returns -1 also on error, hence the check.
+    is_str(obj) && unsafe { ffi::PyUnicode_Compare(obj.as_ptr(), interned.as_ptr()) == 0 }
+}
+
+pub fn int(value: i64) -> PyRes<Obj> {
+    // SAFETY: new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyLong_FromLongLong(value)) }
+}
+
+pub fn as_i64(obj: Ref<'_>) -> PyRes<i64> {
+    // SAFETY: -1 with an error set signals failure.
+    unsafe {
+        let value = ffi::PyLong_AsLongLong(obj.as_ptr());
+        if value == -1 && !ffi::PyErr_Occurred().is_null() { Err(Raised::assert_set()) } else { Ok(value) }
+    }
+}
+
+pub fn float(value: f64) -> PyRes<Obj> {
+    // SAFETY: new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyFloat_FromDouble(value)) }
+}
+
+#[inline]
+pub fn as_f64(obj: Ref<'_>) -> PyRes<f64> {
+    // SAFETY: -1.0 with an error set signals failure.
+    unsafe {
+        let value = ffi::PyFloat_AsDouble(obj.as_ptr());
+        if value == -1.0 && !ffi::PyErr_Occurred().is_null() { Err(Raised::assert_set()) } else { Ok(value) }
+    }
+}
+
+#[inline]
+pub fn bytes(data: &[u8]) -> PyRes<Obj> {
+    // SAFETY: pointer and length of a live slice.
+    unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(data.as_ptr().cast(), data.len() as isize)) }
+}
+
+/// The content of a `bytes`; `None` for any other type.
+#[inline]
+pub fn bytes_of(obj: Ref<'_>) -> Option<&[u8]> {
+    // SAFETY: type-checked; immutable and alive for the borrow.
+    unsafe {
+        if ffi::PyBytes_Check(obj.as_ptr()) == 0 {
+            return None;
+        }
+        let data = ffi::PyBytes_AsString(obj.as_ptr()).cast::<u8>();
+        Some(std::slice::from_raw_parts(data, ffi::PyBytes_Size(obj.as_ptr()) as usize))
+    }
+}
+
+/// Copies any bytes-like object (bytearray, memoryview …) into a new `bytes`.
+pub fn to_bytes(obj: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: raises TypeError for what has no buffer.
+    unsafe {
+        if ffi::PyObject_CheckBuffer(obj.as_ptr()) == 0 {
+            let name = repr(obj.type_of())?;
+            return Err(Builtin::Type.raise(&format!("a bytes-like object is required, not {name}")));
+        }
+        Obj::from_owned(ffi::PyBytes_FromObject(obj.as_ptr()))
+    }
+}
+
+/// A tuple of owned items.
+pub fn tuple<const N: usize>(items: [Obj; N]) -> PyRes<Obj> {
+    // SAFETY: a fresh tuple of N slots, each filled once with a stolen reference.
+    unsafe {
+        let t = Obj::from_owned(ffi::PyTuple_New(N as isize))?;
+        for (i, item) in items.into_iter().enumerate() {
+            ffi::PyTuple_SET_ITEM(t.as_ptr(), i as isize, item.into_ptr());
+        }
+        Ok(t)
+    }
+}
+
+pub fn is_tuple(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyTuple_Check(obj.as_ptr()) != 0 }
+}
+
+/// A list with room for `len` items; fill every slot with [`list_init`] before anybody sees it.
+pub fn list_with(len: usize) -> PyRes<Obj> {
+    // SAFETY: new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyList_New(len as isize)) }
+}
+
+/// Fills an empty slot of a list made by [`list_with`].
+pub fn list_init(list: Ref<'_>, index: usize, item: Obj) {
+    // SAFETY: in bounds by the caller's loop over the same length; the slot is still null.
+    unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.into_ptr()) }
+}
+
+pub fn list_append(list: Ref<'_>, item: Ref<'_>) -> PyRes<()> {
+    // SAFETY: a list, alive.
+    check(unsafe { ffi::PyList_Append(list.as_ptr(), item.as_ptr()) })
+}
+
+pub fn dict() -> PyRes<Obj> {
+    // SAFETY: new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyDict_New()) }
+}
+
+pub fn dict_copy(dict: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: a dict, alive.
+    unsafe { Obj::from_owned(ffi::PyDict_Copy(dict.as_ptr())) }
+}
+
+pub fn is_dict(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyDict_Check(obj.as_ptr()) != 0 }
+}
+
+#[inline]
+pub fn dict_set(dict: Ref<'_>, key: Ref<'_>, value: Ref<'_>) -> PyRes<()> {
+    // SAFETY: a dict, alive; takes its own references.
+    check(unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) })
+}
+
+/// `dict.get(key)`; `Ok(None)` when missing.
+#[inline]
+pub fn dict_get<'a>(dict: Ref<'a>, key: Ref<'_>) -> PyRes<Option<Ref<'a>>> {
+    // SAFETY: a borrowed reference, alive as long as the dict holds it; the callers take their own
+    // before they run other code.
+    unsafe {
+        let item = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
+        if item.is_null() {
+            if ffi::PyErr_Occurred().is_null() { Ok(None) } else { Err(Raised::assert_set()) }
+        } else {
+            Ok(Some(Ref::from_ptr(item)))
+        }
+    }
+}
+
+/// `dict.pop(key, None)`.
+pub fn dict_discard(dict: Ref<'_>, key: Ref<'_>) -> PyRes<()> {
+    // SAFETY: a dict, alive.
+    if unsafe { ffi::PyDict_DelItem(dict.as_ptr(), key.as_ptr()) } < 0 {
+        let raised = Raised::assert_set();
+        if !raised.matches(Builtin::KeyError.class()) {
+            return Err(raised);
+        }
+        raised.clear();
+    }
+    Ok(())
+}
+
+pub fn set() -> PyRes<Obj> {
+    // SAFETY: new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+}
+
+pub fn set_add(set: Ref<'_>, item: Ref<'_>) -> PyRes<()> {
+    // SAFETY: a set, alive.
+    check(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
+}
+
+pub fn set_discard(set: Ref<'_>, item: Ref<'_>) -> PyRes<()> {
+    // SAFETY: a set, alive.
+    check(unsafe { ffi::PySet_Discard(set.as_ptr(), item.as_ptr()) })
+}
+
+pub fn set_len(set: Ref<'_>) -> usize {
+    // SAFETY: a set, alive.
+    unsafe { ffi::PySet_Size(set.as_ptr()).max(0) as usize }
+}
+
+/// Calls `each` with every item of an iterable.
+pub fn for_each(iterable: Ref<'_>, mut each: impl FnMut(Obj) -> PyRes<()>) -> PyRes<()> {
+    // SAFETY: the iterator protocol: null without an error is the end.
+    unsafe {
+        let iter = Obj::from_owned(ffi::PyObject_GetIter(iterable.as_ptr()))?;
+        loop {
+            match Obj::from_owned_opt(ffi::PyIter_Next(iter.as_ptr())) {
+                Some(item) => each(item)?,
+                None if ffi::PyErr_Occurred().is_null() => return Ok(()),
+                None => return Err(Raised::assert_set()),
+            }
+        }
+    }
+}
+
+/// A tuple of new references to `items`.
+pub fn tuple_of(items: &[Ref<'_>]) -> PyRes<Obj> {
+    // SAFETY: a fresh tuple of that many slots, each filled once with a stolen reference.
+    unsafe {
+        let t = Obj::from_owned(ffi::PyTuple_New(items.len() as isize))?;
+        for (i, item) in items.iter().enumerate() {
+            ffi::PyTuple_SET_ITEM(t.as_ptr(), i as isize, item.own().into_ptr());
+        }
+        Ok(t)
+    }
+}
+
+pub fn is_int(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyLong_Check(obj.as_ptr()) != 0 }
+}
+
+/// Exactly a str, not a subclass.
+pub fn is_str_exact(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyUnicode_CheckExact(obj.as_ptr()) != 0 }
+}

@@ -1,0 +1,266 @@
+//! The server: its listeners, its connections, and their end.
+//!
+//! ```text
+//!   serving ──graceful_shutdown──► draining ──last connection closed──► drained
+//!      └──────────────────────force_close──────────────────────────────────┘
+//! ```
+//!
+//! Loop's thread only. Listeners and connections are futures of the loop's executor; the server
+//! knows the connections by their links.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use hyper::server::conn::http1;
+use rondel_core::driver::Handle;
+
+use crate::conn::{Command, Connection, Link};
+use crate::listener::{Listener, accept};
+use crate::service::{Config, ConnInfo, Service};
+use crate::stream::{SCRATCH, Scratch, Socket, Stream};
+
+/// hyper refuses smaller buffers.
+const MIN_BUFFER: usize = 8192;
+
+pub(crate) struct Shared {
+    pub(crate) handle: Handle,
+    pub(crate) service: Rc<dyn Service>,
+    pub(crate) config: Config,
+    pub(crate) http: http1::Builder,
+    scratch: Scratch,
+    /// Links by slot; `free` has the vacant ones.
+    links: RefCell<Vec<Option<Rc<Link>>>>,
+    free: RefCell<Vec<usize>>,
+    connections: Cell<usize>,
+    /// Exchanges whose response is not handed over.
+    requests: Cell<usize>,
+    /// Requests since the start.
+    served: Cell<u64>,
+    listeners: Cell<usize>,
+    draining: Cell<bool>,
+    /// Futures that wait for a connection to close or for the draining: acceptors and `Drained`.
+    waiters: RefCell<Vec<Waker>>,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether one more connection would be too many.
+    pub(crate) fn is_full(&self) -> bool {
+        let most = self.config.limits.connections;
+        most.is_some_and(|most| self.connections.get() >= most)
+    }
+
+    /// Wakes `waker` at the next change that acceptors or `Drained` may wait for.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.iter().any(|known| known.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
+    }
+
+    fn changed(&self) {
+        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        for waiter in waiters {
+            waiter.wake();
+        }
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.served.set(self.served.get() + 1);
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.requests.set(self.requests.get() - 1);
+    }
+
+    pub(crate) fn listener_ended(&self) {
+        self.listeners.set(self.listeners.get() - 1);
+        self.changed();
+    }
+
+    /// A new connection's future is spawned.
+    pub(crate) fn open(self: &Rc<Self>, socket: Socket, info: ConnInfo) -> io::Result<()> {
+        let link = Rc::new(Link::new(Rc::clone(self), Rc::new(info)));
+        let scratch = Rc::clone(&self.scratch);
+        let stream = Stream::new(socket, &self.handle, scratch, Rc::clone(&link))?;
+        let slot = {
+            let mut links = self.links.borrow_mut();
+            match self.free.borrow_mut().pop() {
+                Some(slot) => {
+                    links[slot] = Some(Rc::clone(&link));
+                    slot
+                }
+                None => {
+                    links.push(Some(Rc::clone(&link)));
+                    links.len() - 1
+                }
+            }
+        };
+        self.connections.set(self.connections.get() + 1);
+        self.handle.spawn(Connection::new(link, stream, slot));
+        Ok(())
+    }
+
+    /// A connection's future was dropped.
+    pub(crate) fn closed(&self, slot: usize) {
+        let link = self.links.borrow_mut()[slot].take();
+        self.free.borrow_mut().push(slot);
+        self.connections.set(self.connections.get() - 1);
+        drop(link);
+        self.changed();
+    }
+
+    fn command(&self, command: Command) {
+        // Collected first: a woken connection runs later, but a hook may well come back here.
+        let links: Vec<_> = self.links.borrow().iter().flatten().cloned().collect();
+        for link in links {
+            link.command(command);
+        }
+    }
+}
+
+/// Serves one service on any number of listeners. Clones are the same server.
+#[derive(Clone)]
+pub struct Server(Rc<Shared>);
+
+impl Server {
+    #[must_use]
+    pub fn new(handle: Handle, service: Rc<dyn Service>, config: Config) -> Self {
+        let mut http = http1::Builder::new();
+        let limits = &config.limits;
+        http.keep_alive(config.keep_alive)
+            .header_read_timeout(None)
+            .auto_date_header(config.date_header)
+            .max_header_size(limits.header_bytes)
+            // Also bounds what hyper holds of a response beyond our queue.
+            .max_buf_size(limits.header_bytes.max(limits.high_water).max(MIN_BUFFER));
+        // hyper's own default is 100 and spares an allocation per request.
+        if limits.header_count != 100 {
+            http.max_headers(limits.header_count);
+        }
+        Server(Rc::new(Shared {
+            handle,
+            service,
+            config,
+            http,
+            scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into_boxed_slice())),
+            links: RefCell::default(),
+            free: RefCell::default(),
+            connections: Cell::new(0),
+            requests: Cell::new(0),
+            served: Cell::new(0),
+            listeners: Cell::new(0),
+            draining: Cell::new(false),
+            waiters: RefCell::default(),
+        }))
+    }
+
+    /// Accepts on a bound, listening socket until the server is shut down, then closes it.
+    ///
+    /// # Errors
+    /// If the socket cannot be made non-blocking or registered.
+    pub fn listen_tcp(&self, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.listen(Listener::Tcp(mio::net::TcpListener::from_std(listener)))
+    }
+
+    /// The same for a Unix socket. Its path is left in place.
+    ///
+    /// # Errors
+    /// If the socket cannot be made non-blocking or registered.
+    pub fn listen_unix(&self, listener: UnixListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.listen(Listener::Unix(mio::net::UnixListener::from_std(listener)))
+    }
+
+    fn listen(&self, mut listener: Listener) -> io::Result<()> {
+        let shared = &self.0;
+        let registration = listener.register(&shared.handle)?;
+        shared.listeners.set(shared.listeners.get() + 1);
+        shared
+            .handle
+            .spawn(accept(Rc::clone(shared), listener, registration));
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests in progress finish, closes idle connections.
+    pub fn graceful_shutdown(&self) {
+        self.0.draining.set(true);
+        self.0.changed();
+        self.0.command(Command::Drain);
+    }
+
+    /// Stops accepting and closes every connection; requests in progress learn that their client
+    /// has gone.
+    pub fn force_close(&self) {
+        self.0.draining.set(true);
+        self.0.changed();
+        self.0.command(Command::Kill);
+    }
+
+    /// Ends once the server was shut down and its last connection and listener are closed.
+    #[must_use]
+    pub fn drained(&self) -> Drained {
+        Drained(Rc::clone(&self.0))
+    }
+
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let s = &self.0;
+        s.draining.get() && s.connections.get() == 0 && s.listeners.get() == 0
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.connections.get()
+    }
+
+    /// Requests whose response is not handed over to the socket's side.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.0.requests.get()
+    }
+
+    /// Requests since the start.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.0.served.get()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("connections", &self.connections())
+            .field("requests", &self.requests())
+            .field("draining", &self.0.draining.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`Server::drained`].
+pub struct Drained(Rc<Shared>);
+
+impl Future for Drained {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if Server(Rc::clone(&self.0)).is_drained() {
+            return Poll::Ready(());
+        }
+        self.0.wait(cx.waker());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,125 @@
+//! `add_reader` and its kin: level-triggered watchers of descriptors.
+
+use super::LoopBase;
+use crate::handle;
+use rondel_ffi::err::Builtin;
+use rondel_ffi::method::Args;
+use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
+use std::os::fd::RawFd;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Reader,
+    Writer,
+}
+
+/// A descriptor from an int or from an object with `fileno()`, as selectors take them.
+fn descriptor(obj: Ref<'_>) -> PyRes<RawFd> {
+    let number = if value::is_int(obj) {
+        obj.own()
+    } else {
+        match call::getattr_opt(obj, value::intern(c"fileno")?.borrow())? {
+            Some(fileno) => call::call0(fileno.borrow())?,
+            None => {
+                let text = value::repr(obj)?;
+                return Err(Builtin::Value.raise(&format!("Invalid file object: {text}")));
+            }
+        }
+    };
+    let fd = value::as_i64(number.borrow())?;
+    match RawFd::try_from(fd) {
+        Ok(fd) if fd >= 0 => Ok(fd),
+        _ => Err(Builtin::Value.raise(&format!("Invalid file descriptor: {fd}"))),
+    }
+}
+
+fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes<Obj> {
+    slf.check_open()?;
+    let [fd, callback, rest @ ..] = args.positional() else {
+        return Err(Builtin::Type.raise(&format!("{func}() needs a file descriptor and a callback")));
+    };
+    let fd = descriptor(*fd)?;
+    let watcher = handle::watcher(slf, *callback, rest)?;
+    let (mut reader, mut writer) = {
+        let watches = slf.watches.borrow();
+        watches.get(&fd).map_or((false, false), |w| (w.reader.is_some(), w.writer.is_some()))
+    };
+    let replaced = match side {
+        Side::Reader => std::mem::replace(&mut reader, true),
+        Side::Writer => std::mem::replace(&mut writer, true),
+    };
+    // Setting an interest that is set already would cost a system call and change nothing, unless
+    // the descriptor was closed and its number reused: the driver finds that out.
+    slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
+    let old = {
+        let mut watches = slf.watches.borrow_mut();
+        let watch = watches.entry(fd).or_default();
+        let place = match side {
+            Side::Reader => &mut watch.reader,
+            Side::Writer => &mut watch.writer,
+        };
+        place.replace(watcher.clone())
+    };
+    debug_assert_eq!(old.is_some(), replaced);
+    if let Some(old) = old {
+        handle::cancel_handle(old.inst())?;
+    }
+    Ok(watcher.into_obj())
+}
+
+fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
+    if slf.closed.get() {
+        return Ok(Obj::bool(false));
+    }
+    let fd = descriptor(fd)?;
+    let (old, reader, writer) = {
+        let mut watches = slf.watches.borrow_mut();
+        let Some(watch) = watches.get_mut(&fd) else { return Ok(Obj::bool(false)) };
+        let old = match side {
+            Side::Reader => watch.reader.take(),
+            Side::Writer => watch.writer.take(),
+        };
+        let state = (old, watch.reader.is_some(), watch.writer.is_some());
+        if !state.1 && !state.2 {
+            watches.remove(&fd);
+        }
+        state
+    };
+    let Some(old) = old else { return Ok(Obj::bool(false)) };
+    slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
+    handle::cancel_handle(old.inst())?;
+    Ok(Obj::bool(true))
+}
+
+pub(super) fn add_reader(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
+    add(slf, args, Side::Reader, "add_reader")
+}
+
+pub(super) fn add_writer(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
+    add(slf, args, Side::Writer, "add_writer")
+}
+
+pub(super) fn remove_reader(slf: Inst<'_, LoopBase>, fd: Ref<'_>) -> PyRes<Obj> {
+    remove(slf, fd, Side::Reader)
+}
+
+pub(super) fn remove_writer(slf: Inst<'_, LoopBase>, fd: Ref<'_>) -> PyRes<Obj> {
+    remove(slf, fd, Side::Writer)
+}
+
+/// `loop._watched()`: `{fd: (reader, writer)}`, for messages and tests.
+pub(super) fn watched(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
+    let rows: Vec<(RawFd, Obj, Obj)> = {
+        let watches = slf.watches.borrow();
+        let handle = |h: &Option<rondel_ffi::Own<handle::Handle>>| {
+            h.as_ref().map_or_else(Obj::none, |h| h.obj().own())
+        };
+        watches.iter().map(|(fd, w)| (*fd, handle(&w.reader), handle(&w.writer))).collect()
+    };
+    let dict = value::dict()?;
+    for (fd, reader, writer) in rows {
+        let pair = value::tuple([reader, writer])?;
+        value::dict_set(dict.borrow(), value::int(i64::from(fd))?.borrow(), pair.borrow())?;
+    }
+    Ok(dict)
+}

@@ -1,0 +1,352 @@
+//! The loop's native half: [`LoopBase`], which `rondel.EventLoop` derives from.
+//!
+//! Two kinds of state live here. What Python code can reach (ready queue, timers, tasks, watchers)
+//! is guarded by the GIL: any thread that holds it may touch it, so a stray `call_soon` from a wrong
+//! thread is as harmless as under asyncio. The [`Driver`] (epoll, Rust futures) belongs to the thread
+//! that runs the loop and is used without the GIL while it waits; its `RefCell` is borrowed and
+//! released with the GIL held, so a wrong thread finds it borrowed and gets a RuntimeError.
+//!
+//! No `RefCell` of the loop is borrowed while Python code can run (dropping a reference included).
+//!
+//! * `turn`: running the loop. `methods`: `call_soon` and its kin. `fds`: descriptors' watchers.
+
+mod fds;
+mod methods;
+mod turn;
+
+pub(crate) use methods::{add_deadline, build, create_task_with};
+pub(crate) use turn::{begin_step, end_step};
+
+use crate::future::Future;
+use crate::handle::Handle;
+use crate::net::tcp::TcpTransport;
+use crate::primitives::gather::Gather;
+use crate::primitives::task_group::TaskGroup;
+use crate::primitives::timeout::Timeout;
+use crate::task::Task;
+use rondel_core::driver::Driver;
+use rondel_core::timers::{TimerKey, Timers};
+use rondel_core::wake::LoopWaker;
+use rondel_ffi::class::{ObjCell, Visit, Weak};
+use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// An entry of the ready queue. Each is one of asyncio's `call_soon` hops.
+pub(crate) enum Ready {
+    /// A task takes a step: its first, or the awaited future is done.
+    Step(Own<Task>),
+    /// A task takes a step by an exception thrown into it.
+    Throw(Box<(Own<Task>, Obj)>),
+    /// A handle's callback.
+    Run(Own<Handle>),
+    /// A `sleep` is over: the task's step follows in the next turn, as after a future's result.
+    Awake(Own<Task>),
+    /// A timeout's time has come.
+    Expire(Own<Timeout>),
+    /// A child of a gather is done.
+    GatherChild(Own<Gather>, Own<Future>),
+    /// A task of a group is done.
+    GroupChild(Own<TaskGroup>, Own<Future>),
+    /// Readiness of a native transport's socket.
+    Io(Own<TcpTransport>, IoEvent),
+}
+
+/// What epoll said about a transport's socket.
+#[derive(Clone, Copy)]
+pub(crate) struct IoEvent {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer will send no more; what it sent may still be unread.
+    pub(crate) read_closed: bool,
+}
+
+/// What a timer does when it is due.
+pub(crate) enum Due {
+    Run(Own<Handle>),
+    Awake(Own<Task>),
+    Expire(Own<Timeout>),
+}
+
+impl Due {
+    fn into_ready(self) -> Ready {
+        match self {
+            Due::Run(handle) => Ready::Run(handle),
+            Due::Awake(task) => Ready::Awake(task),
+            Due::Expire(timeout) => Ready::Expire(timeout),
+        }
+    }
+
+    fn obj(&self) -> Ref<'_> {
+        match self {
+            Due::Run(handle) => handle.obj(),
+            Due::Awake(task) => task.obj(),
+            Due::Expire(timeout) => timeout.obj(),
+        }
+    }
+}
+
+/// The callbacks of a watched descriptor.
+#[derive(Default)]
+pub(crate) struct Watch {
+    pub(crate) reader: Option<Own<Handle>>,
+    pub(crate) writer: Option<Own<Handle>>,
+}
+
+#[derive(Default)]
+pub(crate) struct LoopBase {
+    ready: RefCell<VecDeque<Ready>>,
+    timers: RefCell<Timers<Due>>,
+    /// Every task that is not done, for `all_tasks()`.
+    pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
+    watches: RefCell<HashMap<RawFd, Watch>>,
+    /// Native transports by edge token.
+    transports: RefCell<HashMap<u32, Own<TcpTransport>>>,
+    /// None before `_setup` and after `close`.
+    driver: RefCell<Option<Driver>>,
+    waker: OnceCell<Arc<LoopWaker>>,
+    /// The task that is taking a step.
+    current: ObjCell,
+    /// `asyncio.tasks._current_tasks` holds an entry for this loop.
+    current_published: Cell<bool>,
+    /// The context entered for the callbacks of this turn.
+    entered: ObjCell,
+    pub(crate) task_factory: ObjCell,
+    pub(crate) debug: Cell<bool>,
+    stopping: Cell<bool>,
+    running: Cell<bool>,
+    closed: Cell<bool>,
+    /// When the loop last polled, on its clock in nanoseconds.
+    polled: Cell<u64>,
+    /// Seconds; debug mode reports callbacks that take longer.
+    slow_callback: Cell<f64>,
+}
+
+static CELL: ClassCell = ClassCell::new();
+
+impl Class for LoopBase {
+    fn cell() -> &'static ClassCell {
+        &CELL
+    }
+
+    fn traverse(&self, visit: &mut Visit) {
+        visit.cell(&self.current);
+        visit.cell(&self.entered);
+        visit.cell(&self.task_factory);
+        if let Ok(ready) = self.ready.try_borrow() {
+            for entry in ready.iter() {
+                match entry {
+                    Ready::Step(task) | Ready::Awake(task) => visit.obj(task.obj()),
+                    Ready::Throw(pair) => {
+                        visit.obj(pair.0.obj());
+                        visit.obj(pair.1.borrow());
+                    }
+                    Ready::Run(handle) => visit.obj(handle.obj()),
+                    Ready::Expire(timeout) => visit.obj(timeout.obj()),
+                    Ready::GatherChild(gather, future) => {
+                        visit.obj(gather.obj());
+                        visit.obj(future.obj());
+                    }
+                    Ready::GroupChild(group, future) => {
+                        visit.obj(group.obj());
+                        visit.obj(future.obj());
+                    }
+                    Ready::Io(transport, _) => visit.obj(transport.obj()),
+                }
+            }
+        }
+        if let Ok(timers) = self.timers.try_borrow() {
+            timers.for_each(|due| visit.obj(due.obj()));
+        }
+        if let Ok(watches) = self.watches.try_borrow() {
+            for handle in watches.values().flat_map(|w| [&w.reader, &w.writer]).flatten() {
+                visit.obj(handle.obj());
+            }
+        }
+        if let Ok(transports) = self.transports.try_borrow() {
+            for transport in transports.values() {
+                visit.obj(transport.obj());
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.empty();
+        self.current.set(None);
+        self.entered.set(None);
+        self.task_factory.set(None);
+    }
+}
+
+impl LoopBase {
+    /// Puts an entry at the end of the ready queue.
+    #[inline(always)]
+    pub(crate) fn push(&self, entry: Ready) {
+        self.ready.borrow_mut().push_back(entry);
+    }
+
+    pub(crate) fn add_timer(&self, deadline: u64, due: Due) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline, due)
+    }
+
+    /// Takes a timer out; what it held is dropped by the caller, after the borrow.
+    pub(crate) fn cancel_timer(&self, key: TimerKey) -> Option<Due> {
+        self.timers.borrow_mut().cancel(key)
+    }
+
+    /// Makes `context` the current one for the callbacks that follow. Consecutive callbacks in one
+    /// context (a task that goes on stepping) pay for it once; [`LoopBase::leave`] ends it.
+    #[inline(always)]
+    pub(crate) fn enter(&self, context: Ref<'_>) -> PyRes<()> {
+        if let Some(entered) = self.entered.peek() {
+            if entered.is(context) {
+                return Ok(());
+            }
+            self.leave()?;
+        }
+        context::enter(context)?;
+        self.entered.set(Some(context.own()));
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(&self) -> PyRes<()> {
+        match self.entered.take() {
+            Some(entered) => context::exit(entered.borrow()),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the entered context aside while an eager task runs inside the present callback.
+    pub(crate) fn suspend_context(&self) -> Option<Obj> {
+        self.entered.take()
+    }
+
+    pub(crate) fn resume_context(&self, entered: Option<Obj>) {
+        self.entered.set(entered);
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    pub(crate) fn check_open(&self) -> PyRes<()> {
+        if self.closed.get() { Err(closed_error()) } else { Ok(()) }
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.set(true);
+    }
+
+    /// Wakes the loop from another thread, if it sleeps.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// Runs `work` with the driver. Fails when the loop is closed, or polls in another thread.
+    pub(crate) fn with_driver<R>(&self, work: impl FnOnce(&mut Driver) -> std::io::Result<R>) -> PyRes<R> {
+        let Ok(mut driver) = self.driver.try_borrow_mut() else {
+            return Err(Builtin::Runtime.raise(
+                "Non-thread-safe operation invoked on an event loop other than the current one: \
+                 the loop is waiting for events in another thread; use call_soon_threadsafe()",
+            ));
+        };
+        let Some(driver) = driver.as_mut() else { return Err(closed_error()) };
+        work(driver).map_err(|e| err::raise_io(&e))
+    }
+
+    /// Registers a native transport's socket; events come as [`Ready::Io`].
+    pub(crate) fn register_transport(&self, fd: RawFd, transport: Own<TcpTransport>) -> PyRes<u32> {
+        let token = self.with_driver(|driver| driver.register_edge(fd))?;
+        let old = self.transports.borrow_mut().insert(token, transport);
+        drop(old);
+        Ok(token)
+    }
+
+    pub(crate) fn deregister_transport(&self, fd: RawFd, token: u32) -> PyRes<()> {
+        let old = self.transports.borrow_mut().remove(&token);
+        drop(old);
+        if self.closed.get() {
+            return Ok(());
+        }
+        self.with_driver(|driver| driver.deregister_edge(fd, token))
+    }
+
+    /// Lets go of everything scheduled. Nothing of it runs any more.
+    fn empty(&self) {
+        loop {
+            // One entry at a time: dropping it may schedule others.
+            let entry = self.ready.borrow_mut().pop_front();
+            match entry {
+                Some(Ready::Step(task) | Ready::Awake(task)) => rondel_ffi::class::track(task.inst()),
+                Some(other) => drop(other),
+                None => break,
+            }
+        }
+        let timers = self.timers.borrow_mut().drain();
+        drop(timers);
+        let watches = self.watches.take();
+        drop(watches);
+        let transports = self.transports.take();
+        drop(transports);
+    }
+}
+
+#[cold]
+pub(crate) fn closed_error() -> Raised {
+    Builtin::Runtime.raise("Event loop is closed")
+}
+
+/// Seconds on the loop's clock as its nanoseconds. Saturates: a deadline too far away is "never".
+#[inline(always)]
+pub(crate) fn seconds_to_ns(seconds: f64) -> u64 {
+    // `as` saturates, and maps NaN and negative values to 0: due at once.
+    (seconds * 1e9) as u64
+}
+
+#[inline(always)]
+pub(crate) fn now_seconds() -> f64 {
+    rondel_core::clock::now() as f64 * 1e-9
+}
+
+thread_local! {
+    /// The Rondel loop that runs in this thread (a borrowed pointer: the run holds a reference).
+    static CURRENT: RefCell<Vec<Own<LoopBase>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The Rondel loop running in this thread. `None` inside a stock loop, or outside any.
+#[inline(always)]
+pub(crate) fn running() -> Option<Own<LoopBase>> {
+    CURRENT.with_borrow(|stack| stack.last().cloned())
+}
+
+/// The task that is taking a step on this loop; asks asyncio's own table when it was published
+/// there, since stock tasks (eager ones) may have changed it.
+pub(crate) fn current_task(home: Inst<'_, LoopBase>) -> PyRes<Option<Obj>> {
+    if home.current_published.get() || home.current.is_none() {
+        if let Some(table) = &crate::consts::stock().current_tasks {
+            return Ok(rondel_ffi::value::dict_get(table.borrow(), home.obj())?.map(Ref::own));
+        }
+    }
+    Ok(home.current.get())
+}
+
+/// Whether a native task of a running Rondel loop is what takes a step right now.
+#[inline(always)]
+pub(crate) fn steps_native_task() -> PyRes<bool> {
+    CURRENT.with_borrow(|stack| match stack.last() {
+        None => Ok(false),
+        Some(home) if home.current.is_none() => Ok(false),
+        Some(home) if !home.current_published.get() => Ok(true),
+        // A stock eager task may be running inside the native one.
+        Some(home) => Ok(match (current_task(home.inst())?, home.current.peek()) {
+            (Some(a), Some(b)) => a.borrow().is(b),
+            _ => false,
+        }),
+    })
+}

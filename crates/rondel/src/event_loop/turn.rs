@@ -1,0 +1,255 @@
+//! Running the loop: turns of poll, timers and one batch of callbacks.
+//!
+//! ```text
+//!  ┌─► signals, what other threads left
+//!  │   poll        not at all while callbacks are ready and the last poll is young;
+//!  │               else with timeout 0, or until the next timer with the GIL released
+//!  │   due timers  join the ready queue in (when, sequence) order
+//!  │   batch       exactly what is ready now; what it schedules waits for the next turn
+//!  └── stop()?     checked after the batch, never inside
+//! ```
+//!
+//! The order is asyncio's `_run_once`: select, timers, batch.
+//!
+//! The current task is published lazily. Stock `asyncio.current_task()` looks it up in a dictionary
+//! keyed by the loop; to look there it asks for the loop's hash, and that is when we write the entry.
+
+use super::{CURRENT, Due, IoEvent, LoopBase, Ready, closed_error};
+use crate::consts::stock;
+use crate::{handle, task};
+use rondel_core::clock;
+use rondel_core::driver;
+use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::{Inst, Obj, PyRes, gil, value};
+use std::time::Duration;
+
+/// While callbacks are ready, the system is asked for events this often (nanoseconds). A poll costs
+/// 120 ns; at this interval I/O waits no longer than it would for one ordinary callback.
+const POLL_INTERVAL: u64 = 50_000;
+
+/// Pops the loop from the thread's stack of running loops, however the run ends.
+struct Running<'a>(Inst<'a, LoopBase>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.set(false);
+        let popped = CURRENT.with_borrow_mut(Vec::pop);
+        drop(popped);
+    }
+}
+
+/// `loop._run()`: turns until `stop()`.
+pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
+    slf.check_open()?;
+    if slf.running.replace(true) {
+        return Err(Builtin::Runtime.raise("This event loop is already running"));
+    }
+    CURRENT.with_borrow_mut(|stack| stack.push(slf.own()));
+    let _running = Running(slf);
+    let result = turns(slf);
+    slf.stopping.set(false);
+    match result {
+        Ok(()) => slf.leave().map(|()| Obj::none()),
+        Err(raised) => {
+            let exc = raised.fetch();
+            slf.leave()?;
+            Err(err::raise_instance(exc.borrow()))
+        }
+    }
+}
+
+fn turns(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+    let mut ready = driver::Ready::default();
+    loop {
+        turn(slf, &mut ready)?;
+        if slf.stopping.get() {
+            return Ok(());
+        }
+        if slf.closed.get() {
+            return Err(closed_error());
+        }
+    }
+}
+
+#[inline(always)]
+fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
+    err::check_signals()?;
+    let idle = slf.ready.borrow().is_empty() && !slf.stopping.get();
+    let mut now = clock::now();
+    if idle || now.saturating_sub(slf.polled.get()) >= POLL_INTERVAL {
+        poll(slf, idle, now, ready)?;
+        now = clock::now();
+        slf.polled.set(now);
+    }
+    due_timers(slf, now);
+    batch(slf)
+}
+
+/// Asks the system for events; blocks only when `idle`.
+fn poll(slf: Inst<'_, LoopBase>, idle: bool, now: u64, ready: &mut driver::Ready) -> PyRes<()> {
+    gil::release_orphans();
+    let timeout = if idle {
+        let next = slf.timers.borrow_mut().next_deadline();
+        next.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now)))
+    } else {
+        Some(Duration::ZERO)
+    };
+    let Ok(mut driver) = slf.driver.try_borrow_mut() else {
+        return Err(Builtin::Runtime.raise("the loop polls in another thread"));
+    };
+    let Some(active) = driver.as_mut() else { return Err(closed_error()) };
+    // Short polls keep the GIL: giving it up and taking it back costs more than the call.
+    let short = timeout == Some(Duration::ZERO) && !active.has_woken();
+    let polled = if short {
+        active.turn(timeout, ready)
+    } else {
+        slf.leave()?;
+        gil::detached(|| active.turn(timeout, ready))
+    };
+    drop(driver);
+    polled.map_err(|e| err::raise_io(&e))?;
+    for event in &ready.fds {
+        queue_watchers(slf, event);
+    }
+    for event in &ready.edges {
+        let transport = slf.transports.borrow().get(&event.token).cloned();
+        if let Some(transport) = transport {
+            let read_closed = event.read_closed || event.error;
+            let event = IoEvent {
+                readable: event.readable || read_closed,
+                writable: event.writable || event.error,
+                read_closed,
+            };
+            slf.push(Ready::Io(transport, event));
+        }
+    }
+    err::check_signals()
+}
+
+fn queue_watchers(slf: Inst<'_, LoopBase>, event: &driver::FdEvent) {
+    let (reader, writer) = {
+        let watches = slf.watches.borrow();
+        let Some(watch) = watches.get(&event.fd) else { return };
+        (
+            if event.readable { watch.reader.clone() } else { None },
+            if event.writable { watch.writer.clone() } else { None },
+        )
+    };
+    for handle in [reader, writer].into_iter().flatten() {
+        slf.push(Ready::Run(handle));
+    }
+}
+
+#[inline(always)]
+fn due_timers(slf: Inst<'_, LoopBase>, now: u64) {
+    if slf.timers.borrow().is_empty() {
+        return;
+    }
+    loop {
+        let due = slf.timers.borrow_mut().pop_due(now);
+        match due {
+            Some(due) => slf.push(Due::into_ready(due)),
+            None => return,
+        }
+    }
+}
+
+#[inline(always)]
+fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+    let count = slf.ready.borrow().len();
+    for _ in 0..count {
+        let entry = slf.ready.borrow_mut().pop_front();
+        let Some(entry) = entry else { return Ok(()) };
+        if slf.debug.get() {
+            timed(slf, entry)?;
+        } else {
+            execute(slf, entry)?;
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
+    match entry {
+        Ready::Step(task) => task::step(slf, task, None),
+        Ready::Run(handle) => handle::run(slf, handle),
+        Ready::Awake(task) => task::awake(slf, task),
+        Ready::Throw(pair) => task::step(slf, pair.0, Some(pair.1)),
+        Ready::Expire(timeout) => crate::primitives::timeout::expire(timeout),
+        Ready::GatherChild(gather, child) => crate::primitives::gather::child_done(gather, child),
+        Ready::GroupChild(group, child) => crate::primitives::task_group::child_done(group, child),
+        Ready::Io(transport, event) => crate::net::tcp::on_event(slf, transport, event),
+    }
+}
+
+/// Debug mode: reports a callback that took too long, as asyncio words it.
+#[cold]
+fn timed(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
+    let subject = match &entry {
+        Ready::Step(task) | Ready::Awake(task) => Some(task.obj().own()),
+        Ready::Throw(pair) => Some(pair.0.obj().own()),
+        Ready::Run(handle) => Some(handle.obj().own()),
+        _ => None,
+    };
+    let start = clock::now();
+    execute(slf, entry)?;
+    let took = clock::now().saturating_sub(start) as f64 * 1e-9;
+    let limit = slf.slow_callback.get();
+    match subject {
+        Some(subject) if limit > 0.0 && took >= limit => {
+            let report = rondel_ffi::call::getattr(slf.obj(), value::intern(c"_report_slow")?.borrow())?;
+            let _none = rondel_ffi::call::call(report.borrow(), &[subject.borrow(), value::float(took)?.borrow()])?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes `task` the current one for the time of a step.
+#[inline(always)]
+pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Obj) -> PyRes<()> {
+    if let Some(swap) = &stock().swap_current_task {
+        let _previous = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), task.borrow()])?;
+    }
+    slf.current.set(Some(task));
+    Ok(())
+}
+
+#[inline(always)]
+pub(crate) fn end_step(slf: Inst<'_, LoopBase>) {
+    slf.current.set(None);
+    if slf.current_published.get() {
+        unpublish(slf);
+    }
+    if let Some(swap) = &stock().swap_current_task {
+        let none = Obj::none();
+        if let Err(raised) = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), none.borrow()]) {
+            raised.unraisable(None);
+        }
+    }
+}
+
+#[cold]
+fn unpublish(slf: Inst<'_, LoopBase>) {
+    slf.current_published.set(false);
+    if let Some(table) = &stock().current_tasks
+        && let Err(raised) = value::dict_discard(table.borrow(), slf.obj())
+    {
+        raised.unraisable(None);
+    }
+}
+
+/// `hash(loop)`: by identity, publishing the current task first (see the module's doc).
+pub(super) fn hash(slf: Inst<'_, LoopBase>) -> isize {
+    if !slf.current_published.get()
+        && let (Some(task), Some(table)) = (slf.current.get(), &stock().current_tasks)
+    {
+        slf.current_published.set(true);
+        if let Err(raised) = value::dict_set(table.borrow(), slf.obj(), task.borrow()) {
+            raised.unraisable(Some(slf.obj()));
+        }
+    }
+    // Objects are 16-byte aligned: rotate the dead bits away, as CPython does for pointers.
+    (slf.obj().as_ptr() as usize).rotate_right(4) as isize
+}

@@ -1,0 +1,406 @@
+//! The Python face of a future: methods, properties, slots.
+
+use super::{Callback, Future, State, add_callback, cancel_plain, fail, finish, iter, outcome};
+use crate::consts::{invalid_state, names, stock};
+use crate::event_loop::LoopBase;
+use rondel_ffi::class::{TypeBuilder, peek};
+use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, SlotDef, Unary};
+use rondel_ffi::{Class, Inst, Obj, PyRes, Raised, Ref, call, context, value};
+
+#[cold]
+pub(crate) fn uninitialised() -> Raised {
+    Builtin::Runtime.raise("Future object is not initialized.")
+}
+
+fn check(slf: Inst<'_, Future>) -> PyRes<()> {
+    if slf.initialised() { Ok(()) } else { Err(uninitialised()) }
+}
+
+/// `Future(*, loop=None)`; also the first half of every subclass's `__init__`.
+fn init(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<()> {
+    let [loop_] = args.bind("Future", [names().loop_.borrow()], 0, 0)?;
+    init_on(slf, loop_.and_then(Ref::not_none))
+}
+
+/// Puts a fresh or re-initialised future on `loop_` (the current one by default).
+pub(crate) fn init_on(slf: Inst<'_, Future>, loop_: Option<Ref<'_>>) -> PyRes<()> {
+    let loop_ = match loop_ {
+        Some(loop_) => loop_.own(),
+        None => call::call0(stock().get_event_loop.borrow())?,
+    };
+    slf.clear();
+    slf.state.set(State::Pending);
+    slf.blocking.set(false);
+    let debug = match loop_.borrow().cast::<LoopBase>() {
+        Some(home) => {
+            slf.home.set(Some(home.own()));
+            home.debug.get()
+        }
+        None => {
+            let debug = call::method(names().get_debug.borrow(), [loop_.borrow()])?.borrow().truthy()?;
+            slf.rare().foreign_loop.set(Some(loop_));
+            debug
+        }
+    };
+    if debug { super::remember_source(slf) } else { Ok(()) }
+}
+
+fn result(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    super::result(slf)
+}
+
+fn exception(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    match slf.state.get() {
+        State::Pending => Err(invalid_state("Exception is not set.")),
+        State::Finished => Ok(Obj::none()),
+        State::Failed => {
+            slf.log_traceback.set(false);
+            Ok(slf.result.get().unwrap_or_else(Obj::none))
+        }
+        State::Cancelled => match outcome(slf)? {
+            Ok(_) => Ok(Obj::none()),
+            Err(exc) => Err(err::raise_instance(exc.borrow())),
+        },
+    }
+}
+
+fn set_result(slf: Inst<'_, Future>, result: Ref<'_>) -> PyRes<Obj> {
+    check(slf)?;
+    if slf.done() {
+        return Err(invalid_state("invalid state"));
+    }
+    finish(slf, State::Finished, Some(result.own()))?;
+    Ok(Obj::none())
+}
+
+fn set_exception(slf: Inst<'_, Future>, exc: Ref<'_>) -> PyRes<Obj> {
+    check(slf)?;
+    if slf.done() {
+        return Err(invalid_state("invalid state"));
+    }
+    let exc = if exc.is_exception_class() {
+        call::call0(exc)?
+    } else {
+        exc.own()
+    };
+    if !exc.borrow().is_exception() {
+        return Err(Builtin::Type.raise("invalid exception object"));
+    }
+    let exc = if err::exception_is(exc.borrow(), Builtin::StopIteration.class()) {
+        stop_iteration_as_runtime_error(exc)?
+    } else {
+        exc
+    };
+    fail(slf, exc)?;
+    Ok(Obj::none())
+}
+
+/// A StopIteration can't be raised into a coroutine. Before 3.12 asyncio refuses it; from then on it
+/// wraps it in a RuntimeError.
+fn stop_iteration_as_runtime_error(exc: Obj) -> PyRes<Obj> {
+    const TEXT: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    if cfg!(not(Py_3_12)) {
+        return Err(Builtin::Type.raise(TEXT));
+    }
+    let wrapped = call::call1(Builtin::Runtime.class(), value::str(TEXT)?.borrow())?;
+    call::setattr(wrapped.borrow(), value::intern(c"__cause__")?.borrow(), exc.borrow())?;
+    call::setattr(wrapped.borrow(), value::intern(c"__context__")?.borrow(), exc.borrow())?;
+    Ok(wrapped)
+}
+
+fn done(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(Obj::bool(slf.done()))
+}
+
+fn cancelled(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(Obj::bool(slf.state.get() == State::Cancelled))
+}
+
+fn get_loop(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    slf.loop_obj().ok_or_else(uninitialised)
+}
+
+fn cancel(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
+    let [message] = args.bind("cancel", [names().msg.borrow()], 0, 1)?;
+    check(slf)?;
+    Ok(Obj::bool(cancel_plain(slf, message.and_then(Ref::not_none).map(Ref::own))?))
+}
+
+fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
+    let (function, ctx) = if args.len() == 1 && args.keyword_count() == 0 {
+        (args.positional()[0], None)
+    } else {
+        // asyncio names the parameter `fn` and takes it by position only.
+        let Some(function) = args.get(0).filter(|_| args.len() == 1) else {
+            return Err(Builtin::Type.raise("add_done_callback() takes exactly one positional argument"));
+        };
+        let mut ctx = None;
+        for i in 0..args.keyword_count() {
+            let (name, value) = args.keyword(i);
+            if !value::str_is(name, names().context.borrow()) {
+                let name = value::str_text(name)?;
+                return Err(Builtin::Type
+                    .raise(&format!("add_done_callback() got an unexpected keyword argument '{name}'")));
+            }
+            ctx = value.not_none();
+        }
+        (function, ctx)
+    };
+    check(slf)?;
+    let context = match ctx {
+        Some(ctx) => ctx.own(),
+        None => context::copy_current()?,
+    };
+    add_callback(slf, Callback::Python { function: function.own(), context })?;
+    Ok(Obj::none())
+}
+
+/// Removes every callback equal to `function`; gives their number.
+fn remove_done_callback(slf: Inst<'_, Future>, function: Ref<'_>) -> PyRes<Obj> {
+    check(slf)?;
+    // Comparing runs Python code, which may add and remove callbacks itself: work on what was there,
+    // then keep what was added meanwhile behind it.
+    let mut before: Vec<Callback> = slf.first.take().into_iter().collect();
+    if let Some(rare) = slf.rare_opt() {
+        before.extend(rare.callbacks.take());
+    }
+    let mut kept = Vec::with_capacity(before.len());
+    let mut removed = 0;
+    let mut failure = None;
+    for callback in before {
+        let same = match (&callback, &failure) {
+            (Callback::Python { function: f, .. }, None) => match f.borrow().equals(function) {
+                Ok(same) => same,
+                Err(raised) => {
+                    failure = Some(raised);
+                    false
+                }
+            },
+            (Callback::Wake(task), None) => crate::task::is_wakeup_of(function, task.inst()),
+            _ => false,
+        };
+        if same {
+            removed += 1;
+        } else {
+            kept.push(callback);
+        }
+    }
+    if let Some(first) = slf.first.take() {
+        kept.push(first);
+    }
+    if let Some(rare) = slf.rare_opt() {
+        kept.extend(rare.callbacks.take());
+    }
+    let mut kept = kept.into_iter();
+    slf.first.set(kept.next());
+    let rest: Vec<Callback> = kept.collect();
+    if !rest.is_empty() {
+        *slf.rare().callbacks.borrow_mut() = rest;
+    }
+    match failure {
+        Some(raised) => Err(raised),
+        None => value::int(removed),
+    }
+}
+
+fn make_cancelled_error(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    super::make_cancelled_error(slf)
+}
+
+fn iterate(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    Ok(iter::new(slf)?.into_obj())
+}
+
+fn repr(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    call::call1(stock().future_repr.borrow(), slf.obj())
+}
+
+/// `Future[int]`, for annotations.
+pub(crate) fn class_getitem(class: Ref<'_>, item: Ref<'_>) -> PyRes<Obj> {
+    call::call(stock().generic_alias.borrow(), &[class, item])
+}
+
+// ------------------------------------------------------------------------------- properties
+
+fn get_state(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    value::str(match slf.state.get() {
+        State::Pending => "PENDING",
+        State::Finished | State::Failed => "FINISHED",
+        State::Cancelled => "CANCELLED",
+    })
+}
+
+fn get_blocking(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(Obj::bool(slf.initialised() && slf.blocking.get()))
+}
+
+fn set_blocking(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()> {
+    check(slf)?;
+    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    slf.blocking.set(value.truthy()?);
+    Ok(())
+}
+
+fn get_loop_attr(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(slf.loop_obj().unwrap_or_else(Obj::none))
+}
+
+/// `[(callback, context), …]`, or `None` without any.
+fn get_callbacks(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    let mut pairs = Vec::new();
+    let mut add = |callback: &Callback| -> PyRes<()> {
+        let (function, context) = match callback {
+            Callback::Python { function, context } => (function.clone(), context.clone()),
+            Callback::Wake(task) => {
+                (crate::task::bound_wakeup(task.inst())?, task.context.get().unwrap_or_else(Obj::none))
+            }
+            Callback::Gather(gather) => (gather.obj().own(), Obj::none()),
+            Callback::Group(group) => (group.obj().own(), Obj::none()),
+        };
+        pairs.push(value::tuple([function, context])?);
+        Ok(())
+    };
+    peek(&slf.first, |first| first.as_ref().map_or(Ok(()), &mut add))?;
+    if let Some(rare) = slf.rare_opt() {
+        for callback in rare.callbacks.borrow().iter() {
+            add(callback)?;
+        }
+    }
+    if pairs.is_empty() {
+        return Ok(Obj::none());
+    }
+    let list = value::list_with(pairs.len())?;
+    for (i, pair) in pairs.into_iter().enumerate() {
+        value::list_init(list.borrow(), i, pair);
+    }
+    Ok(list)
+}
+
+fn get_result_attr(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    Ok(match slf.state.get() {
+        State::Finished => slf.result.get().unwrap_or_else(Obj::none),
+        _ => Obj::none(),
+    })
+}
+
+fn get_exception_attr(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    Ok(match slf.state.get() {
+        State::Failed => slf.result.get().unwrap_or_else(Obj::none),
+        _ => Obj::none(),
+    })
+}
+
+fn get_log_traceback(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    check(slf)?;
+    Ok(Obj::bool(slf.log_traceback.get()))
+}
+
+fn set_log_traceback(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()> {
+    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    if value.truthy()? {
+        return Err(Builtin::Value.raise("_log_traceback can only be set to False"));
+    }
+    slf.log_traceback.set(false);
+    Ok(())
+}
+
+fn get_source_traceback(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(slf.rare_opt().and_then(|r| r.source_traceback.get()).unwrap_or_else(Obj::none))
+}
+
+fn get_cancel_message(slf: Inst<'_, Future>) -> PyRes<Obj> {
+    Ok(slf.cancel_message().unwrap_or_else(Obj::none))
+}
+
+fn set_cancel_message(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()> {
+    slf.set_cancel_message(value.map(Ref::own));
+    Ok(())
+}
+
+pub(crate) fn class_getitem_def() -> MethodDef {
+    method::class_method(c"__class_getitem__", c"See PEP 585.", class_getitem)
+}
+
+/// The methods a future and a gather share with tasks. The payload of each begins with a `Future`
+/// at the same offset, which is why one function serves them all.
+pub(crate) fn future_methods() -> Vec<MethodDef> {
+    vec![
+        method::noargs::<Future, _>(c"result", c"Return the result this future represents.", result),
+        method::noargs::<Future, _>(c"exception", c"Return the exception that was set, or None.", exception),
+        method::noargs::<Future, _>(c"done", c"Return True if the future is done.", done),
+        method::noargs::<Future, _>(c"cancelled", c"Return True if the future was cancelled.", cancelled),
+        method::noargs::<Future, _>(c"get_loop", c"Return the event loop the future is bound to.", get_loop),
+        method::fast::<Future, _>(
+            c"add_done_callback",
+            c"Add a callback to be run when the future is done.",
+            add_done_callback,
+        ),
+        method::onearg::<Future, _>(
+            c"remove_done_callback",
+            c"Remove all instances of a callback; return how many.",
+            remove_done_callback,
+        ),
+        method::noargs::<Future, _>(
+            c"_make_cancelled_error",
+            c"Create the CancelledError to raise if the future is cancelled.",
+            make_cancelled_error,
+        ),
+    ]
+}
+
+pub(crate) fn future_properties() -> Vec<PropertyDef> {
+    vec![
+        method::getter::<Future, _>(c"_state", get_state),
+        method::property::<Future, _, _>(c"_asyncio_future_blocking", get_blocking, set_blocking),
+        method::getter::<Future, _>(c"_loop", get_loop_attr),
+        method::getter::<Future, _>(c"_callbacks", get_callbacks),
+        method::getter::<Future, _>(c"_result", get_result_attr),
+        method::getter::<Future, _>(c"_exception", get_exception_attr),
+        method::property::<Future, _, _>(c"_log_traceback", get_log_traceback, set_log_traceback),
+        method::getter::<Future, _>(c"_source_traceback", get_source_traceback),
+        method::property::<Future, _, _>(c"_cancel_message", get_cancel_message, set_cancel_message),
+    ]
+}
+
+pub(crate) fn future_slots() -> [SlotDef; 2] {
+    [method::unary::<Future, _>(Unary::Iter, iterate), method::unary::<Future, _>(Unary::Await, iterate)]
+}
+
+/// `rondel.Future`, and the iterator of its `await`.
+pub(crate) fn build(offset: usize) -> PyRes<Obj> {
+    iter::build()?;
+    let mut builder = TypeBuilder::<Future>::new(c"rondel.Future")
+        .based_on(stock().future.clone(), offset)
+        .subclassable()
+        .methods(future_methods())
+        .methods([
+            method::onearg::<Future, _>(c"set_result", c"Mark the future done and set its result.", set_result),
+            method::onearg::<Future, _>(
+                c"set_exception",
+                c"Mark the future done and set an exception.",
+                set_exception,
+            ),
+            method::fast::<Future, _>(
+                c"cancel",
+                c"Cancel the future and schedule callbacks; return False if it was done.",
+                cancel,
+            ),
+            class_getitem_def(),
+        ])
+        .properties(future_properties())
+        .with(method::init::<Future, _>(init))
+        .with(method::unary::<Future, _>(Unary::Repr, repr));
+    for slot in future_slots() {
+        builder = builder.with(slot);
+    }
+    builder.build()
+}

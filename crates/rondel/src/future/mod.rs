@@ -1,0 +1,402 @@
+//! The native Future: a subclass of `_asyncio.Future` whose state lives in a Rust payload.
+//!
+//! [`Future`] is also the first field of a Task's and a gather's payload, so everything here serves
+//! all three. A future belongs to a *home* loop. On a Rondel loop its callbacks become entries of
+//! the ready queue (no Handle, no Python call for native ones); on any other loop they go through
+//! that loop's `call_soon`, as asyncio does.
+//!
+//! ```text
+//!            set_result / set_exception / cancel
+//!  Pending ───────────────────────────────────────► Finished | Failed | Cancelled
+//!     │ add_done_callback: kept                            │ add_done_callback: scheduled at once
+//! ```
+//!
+//! The inherited C fields stay zero; a test walks `dir()` of the types and calls everything, since a
+//! method that is not overridden here would read them.
+
+mod iter;
+mod methods;
+mod report;
+
+pub(crate) use iter::raise_thrown;
+pub(crate) use methods::init_on as methods_init_on;
+pub(crate) use methods::{build, class_getitem_def, future_methods, future_properties, future_slots};
+pub(crate) use report::call_handler;
+
+use crate::consts::{names, stock};
+use crate::event_loop::{LoopBase, Ready};
+use crate::primitives::gather::Gather;
+use crate::primitives::task_group::TaskGroup;
+use crate::task::Task;
+use rondel_ffi::class::{ObjCell, OwnCell, Visit, peek};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, err, value};
+use std::cell::{Cell, OnceCell, RefCell};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum State {
+    #[default]
+    Pending,
+    Finished,
+    Failed,
+    Cancelled,
+}
+
+/// Which of the three payloads that begin with a [`Future`] this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    #[default]
+    Future,
+    Task,
+    Gather,
+}
+
+/// What happens when a future is done.
+pub(crate) enum Callback {
+    /// `loop.call_soon(function, future, context=context)`.
+    Python { function: Obj, context: Obj },
+    /// The task that awaits it takes its next step.
+    Wake(Own<Task>),
+    /// It is a child of a gather.
+    Gather(Own<Gather>),
+    /// It is a task of a group.
+    Group(Own<TaskGroup>),
+}
+
+/// What few futures need, kept out of line.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// Callbacks after the first, in order.
+    pub(crate) callbacks: RefCell<Vec<Callback>>,
+    pub(crate) cancel_message: ObjCell,
+    /// The CancelledError that ended a task's coroutine: given out once.
+    pub(crate) cancelled_error: ObjCell,
+    /// The exception's traceback as it was when it was set.
+    pub(crate) traceback: ObjCell,
+    /// Debug mode: where the future was created.
+    pub(crate) source_traceback: ObjCell,
+    /// A loop that is not Rondel's.
+    pub(crate) foreign_loop: ObjCell,
+}
+
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Future {
+    /// The Rondel loop it belongs to; none before `__init__` or on another loop.
+    pub(crate) home: OwnCell<LoopBase>,
+    /// The result, or the exception of a failed future.
+    pub(crate) result: ObjCell,
+    pub(crate) first: Cell<Option<Callback>>,
+    rare: OnceCell<Box<Rare>>,
+    pub(crate) state: Cell<State>,
+    pub(crate) kind: Cell<Kind>,
+    /// `_asyncio_future_blocking`: set when yielded to a task, cleared by it.
+    pub(crate) blocking: Cell<bool>,
+    /// The exception has not been retrieved yet.
+    pub(crate) log_traceback: Cell<bool>,
+}
+
+static CELL: ClassCell = ClassCell::new();
+
+impl Class for Future {
+    fn cell() -> &'static ClassCell {
+        &CELL
+    }
+
+    fn traverse(&self, visit: &mut Visit) {
+        visit.own(&self.home);
+        visit.cell(&self.result);
+        peek(&self.first, |first| {
+            if let Some(callback) = first {
+                callback.traverse(visit);
+            }
+        });
+        if let Some(rare) = self.rare.get() {
+            if let Ok(list) = rare.callbacks.try_borrow() {
+                for callback in list.iter() {
+                    callback.traverse(visit);
+                }
+            }
+            for cell in
+                [&rare.cancel_message, &rare.cancelled_error, &rare.traceback, &rare.source_traceback, &rare.foreign_loop]
+            {
+                visit.cell(cell);
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.log_traceback.set(false);
+        drop(self.first.take());
+        self.result.set(None);
+        if let Some(rare) = self.rare.get() {
+            drop(rare.callbacks.take());
+            for cell in
+                [&rare.cancel_message, &rare.cancelled_error, &rare.traceback, &rare.source_traceback, &rare.foreign_loop]
+            {
+                cell.set(None);
+            }
+        }
+        self.home.set(None);
+    }
+
+    fn needs_finalize(&self) -> bool {
+        self.log_traceback.get()
+    }
+
+    fn finalize(slf: Inst<'_, Self>) {
+        report::never_retrieved(slf);
+    }
+}
+
+impl Callback {
+    fn traverse(&self, visit: &mut Visit) {
+        match self {
+            Callback::Python { function, context } => {
+                visit.obj(function.borrow());
+                visit.obj(context.borrow());
+            }
+            Callback::Wake(task) => visit.obj(task.obj()),
+            Callback::Gather(gather) => visit.obj(gather.obj()),
+            Callback::Group(group) => visit.obj(group.obj()),
+        }
+    }
+}
+
+impl Future {
+    /// A pending payload on a Rondel loop.
+    #[inline(always)]
+    pub(crate) fn on(home: Inst<'_, LoopBase>, kind: Kind) -> Future {
+        Future {
+            home: OwnCell::new(Some(home.own())),
+            result: ObjCell::new(None),
+            first: Cell::new(None),
+            rare: OnceCell::new(),
+            state: Cell::new(State::Pending),
+            kind: Cell::new(kind),
+            blocking: Cell::new(false),
+            log_traceback: Cell::new(false),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn done(&self) -> bool {
+        self.state.get() != State::Pending
+    }
+
+    #[inline(always)]
+    pub(crate) fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    #[inline(always)]
+    pub(crate) fn rare_opt(&self) -> Option<&Rare> {
+        self.rare.get().map(Box::as_ref)
+    }
+
+    /// Whether `__init__` has run.
+    pub(crate) fn initialised(&self) -> bool {
+        !self.home.is_none() || self.rare_opt().is_some_and(|r| r.foreign_loop.is_some())
+    }
+
+    /// The loop, whichever kind it is.
+    pub(crate) fn loop_obj(&self) -> Option<Obj> {
+        match self.home.peek() {
+            Some(home) => Some(home.obj().own()),
+            None => self.rare_opt().and_then(|r| r.foreign_loop.get()),
+        }
+    }
+
+    pub(crate) fn cancel_message(&self) -> Option<Obj> {
+        self.rare_opt().and_then(|r| r.cancel_message.get())
+    }
+
+    /// Remembers the message of a cancel request; `None` unless there was one before costs nothing.
+    pub(crate) fn set_cancel_message(&self, message: Option<Obj>) {
+        if message.is_some() || self.rare_opt().is_some() {
+            self.rare().cancel_message.set(message);
+        }
+    }
+}
+
+/// A pending future on a Rondel loop, as `loop.create_future()` makes it.
+#[inline(always)]
+pub(crate) fn create(home: Inst<'_, LoopBase>) -> PyRes<Own<Future>> {
+    let future = rondel_ffi::class::alloc(Future::on(home, Kind::Future), true)?;
+    if home.debug.get() {
+        remember_source(future.inst())?;
+    }
+    Ok(future)
+}
+
+/// Debug mode: keeps where a future was created.
+#[cold]
+pub(crate) fn remember_source(fut: Inst<'_, Future>) -> PyRes<()> {
+    let stack = call::call0(stock().extract_stack.borrow())?;
+    fut.rare().source_traceback.set(Some(stack));
+    Ok(())
+}
+
+/// Adds a callback to a pending future, or schedules it at once on a done one.
+#[inline(always)]
+pub(crate) fn add_callback(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
+    if fut.done() {
+        return schedule(fut, callback);
+    }
+    let empty = peek(&fut.first, Option::is_none)
+        && fut.rare_opt().is_none_or(|r| r.callbacks.borrow().is_empty());
+    if empty {
+        fut.first.set(Some(callback));
+    } else {
+        fut.rare().callbacks.borrow_mut().push(callback);
+    }
+    Ok(())
+}
+
+/// Moves to a final state and schedules the callbacks.
+#[inline(always)]
+pub(crate) fn finish(fut: Inst<'_, Future>, state: State, result: Option<Obj>) -> PyRes<()> {
+    debug_assert!(state != State::Pending);
+    fut.state.set(state);
+    fut.result.set(result);
+    if let Some(callback) = fut.first.take() {
+        schedule(fut, callback)?;
+    }
+    if let Some(rare) = fut.rare_opt() {
+        let rest = rare.callbacks.take();
+        for callback in rest {
+            schedule(fut, callback)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails the future with an exception instance.
+pub(crate) fn fail(fut: Inst<'_, Future>, exc: Obj) -> PyRes<()> {
+    if let Some(tb) = err::traceback_of(exc.borrow()) {
+        fut.rare().traceback.set(Some(tb));
+    }
+    fut.log_traceback.set(true);
+    finish(fut, State::Failed, Some(exc))
+}
+
+/// Cancels a plain future; `false` if it was done.
+pub(crate) fn cancel_plain(fut: Inst<'_, Future>, message: Option<Obj>) -> PyRes<bool> {
+    fut.log_traceback.set(false);
+    if fut.done() {
+        return Ok(false);
+    }
+    fut.set_cancel_message(message);
+    finish(fut, State::Cancelled, None)?;
+    Ok(true)
+}
+
+/// Cancels whatever kind of ours this is, natively unless a Python subclass has its own `cancel`.
+pub(crate) fn cancel_any(fut: Inst<'_, Future>, message: Option<Obj>) -> PyRes<bool> {
+    match fut.kind.get() {
+        Kind::Future if fut.is_exact() => cancel_plain(fut, message),
+        Kind::Task if fut.obj().exact::<Task>().is_some() => match fut.obj().exact::<Task>() {
+            Some(task) => crate::task::cancel(task, message),
+            None => Ok(false),
+        },
+        Kind::Gather => match fut.obj().exact::<Gather>() {
+            Some(gather) => crate::primitives::gather::cancel(gather, message),
+            None => Ok(false),
+        },
+        _ => cancel_python(fut.obj(), message),
+    }
+}
+
+/// `awaitable.cancel(msg=message)`.
+pub(crate) fn cancel_python(obj: Ref<'_>, message: Option<Obj>) -> PyRes<bool> {
+    let result = match &message {
+        None => call::method(names().cancel.borrow(), [obj])?,
+        Some(message) => {
+            let kw = value::tuple([names().msg.clone()])?;
+            call::method_kw(names().cancel.borrow(), &[obj, message.borrow()], kw.borrow())?
+        }
+    };
+    result.borrow().truthy()
+}
+
+/// Puts a done future's callback on the ready queue of its loop.
+#[inline(always)]
+pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
+    match fut.home.peek() {
+        Some(home) => {
+            let entry = match callback {
+                Callback::Wake(task) => Ready::Step(task),
+                Callback::Gather(gather) => Ready::GatherChild(gather, fut.own()),
+                Callback::Group(group) => Ready::GroupChild(group, fut.own()),
+                Callback::Python { function, context } => {
+                    home.check_open()?;
+                    Ready::Run(crate::handle::for_callback(home, function, fut.obj().own(), context)?)
+                }
+            };
+            home.push(entry);
+            Ok(())
+        }
+        None => schedule_foreign(fut, callback),
+    }
+}
+
+/// As asyncio: `loop.call_soon(callback, future, context=context)`.
+#[cold]
+fn schedule_foreign(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
+    let Some(loop_) = fut.loop_obj() else { return Err(methods::uninitialised()) };
+    let (function, context) = match callback {
+        Callback::Python { function, context } => (function, Some(context)),
+        Callback::Wake(task) => (crate::task::bound_wakeup(task.inst())?, task.context.get()),
+        // A native gather or group waits on futures of its own Rondel loop only.
+        Callback::Gather(_) | Callback::Group(_) => return Ok(()),
+    };
+    match context {
+        Some(context) => call::method_kw(
+            names().call_soon.borrow(),
+            &[loop_.borrow(), function.borrow(), fut.obj(), context.borrow()],
+            stock().kw_context.borrow(),
+        )?,
+        None => call::method(names().call_soon.borrow(), [loop_.borrow(), function.borrow(), fut.obj()])?,
+    };
+    Ok(())
+}
+
+/// The CancelledError a cancelled future raises; a task's own is given out once, as asyncio does.
+pub(crate) fn make_cancelled_error(fut: Inst<'_, Future>) -> PyRes<Obj> {
+    if let Some(rare) = fut.rare_opt() {
+        if let Some(exc) = rare.cancelled_error.take() {
+            return Ok(exc);
+        }
+        if let Some(message) = rare.cancel_message.get().filter(|m| !m.is_none()) {
+            return call::call1(crate::consts::cancelled_class(), message.borrow());
+        }
+    }
+    call::call0(crate::consts::cancelled_class())
+}
+
+/// `future.result()`.
+pub(crate) fn result(fut: Inst<'_, Future>) -> PyRes<Obj> {
+    match outcome(fut)? {
+        Ok(value) => Ok(value),
+        Err(exc) => Err(err::raise_instance(exc.borrow())),
+    }
+}
+
+/// A done future's value or exception instance; marks the exception as retrieved. Raises
+/// InvalidStateError when it is pending.
+pub(crate) fn outcome(fut: Inst<'_, Future>) -> PyRes<Result<Obj, Obj>> {
+    match fut.state.get() {
+        State::Finished => Ok(Ok(fut.result.get().unwrap_or_else(Obj::none))),
+        State::Failed => {
+            fut.log_traceback.set(false);
+            let exc = fut.result.get().unwrap_or_else(Obj::none);
+            let tb = fut.rare_opt().and_then(|r| r.traceback.get());
+            // As asyncio: the same exception raised twice does not grow its traceback.
+            err::set_traceback(exc.borrow(), tb.as_ref().map(Obj::borrow));
+            Ok(Err(exc))
+        }
+        State::Cancelled => Ok(Err(make_cancelled_error(fut)?)),
+        State::Pending => Err(crate::consts::invalid_state("Result is not set.")),
+    }
+}

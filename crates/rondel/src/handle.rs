@@ -1,0 +1,382 @@
+//! Handle and TimerHandle: a callback with its arguments and its context, which can be cancelled.
+//!
+//! One payload serves both types. A handle sits on the ready queue or in the timers, which own it;
+//! it owns nothing of the loop but a reference. After it has run it lets go of the callback, so a
+//! handle kept by the user keeps nothing else alive. Watchers of descriptors run many times.
+
+use crate::consts::names;
+use crate::event_loop::{Due, LoopBase};
+use crate::future::call_handler;
+use rondel_core::timers::TimerKey;
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::freelist::FreeList;
+use rondel_ffi::method::{self, Args, Unary};
+use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
+use std::cell::Cell;
+
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Handle {
+    pub(crate) home: OwnCell<LoopBase>,
+    pub(crate) callback: ObjCell,
+    pub(crate) context: ObjCell,
+    /// The first two arguments; `more` replaces them when there are others.
+    first: ObjCell,
+    second: ObjCell,
+    /// A tuple of all arguments, when there are more than two.
+    more: ObjCell,
+    /// Debug mode: where it was scheduled.
+    source_traceback: ObjCell,
+    timer: Cell<Option<TimerKey>>,
+    /// Seconds on the loop's clock, for a timer.
+    when: Cell<f64>,
+    cancelled: Cell<bool>,
+    /// Stays usable after it has run: a descriptor's watcher.
+    lasting: Cell<bool>,
+}
+
+/// The same payload under the type that has `when()`.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct TimerHandle {
+    handle: Handle,
+}
+
+// SAFETY: repr(C), a Handle first, both plain types with the payload right behind the header.
+unsafe impl Extends<Handle> for TimerHandle {}
+
+static CELL: ClassCell = ClassCell::new();
+static TIMER_CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
+static TIMER_FREE: FreeList = FreeList::new();
+
+impl Class for Handle {
+    fn cell() -> &'static ClassCell {
+        &CELL
+    }
+    fn traverse(&self, visit: &mut Visit) {
+        visit.own(&self.home);
+        for cell in
+            [&self.callback, &self.context, &self.first, &self.second, &self.more, &self.source_traceback]
+        {
+            visit.cell(cell);
+        }
+    }
+    fn clear(&self) {
+        self.release();
+        self.source_traceback.set(None);
+        self.home.set(None);
+    }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
+    }
+}
+
+impl Class for TimerHandle {
+    fn cell() -> &'static ClassCell {
+        &TIMER_CELL
+    }
+    fn traverse(&self, visit: &mut Visit) {
+        self.handle.traverse(visit);
+    }
+    fn clear(&self) {
+        self.handle.clear();
+    }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&TIMER_FREE)
+    }
+}
+
+impl Handle {
+    /// Lets go of the callback and all it holds.
+    fn release(&self) {
+        self.callback.set(None);
+        self.context.set(None);
+        self.first.set(None);
+        self.second.set(None);
+        self.more.set(None);
+    }
+
+    fn args_tuple(&self) -> PyRes<Obj> {
+        if let Some(more) = self.more.get() {
+            return Ok(more);
+        }
+        match (self.first.get(), self.second.get()) {
+            (None, _) => value::tuple([]),
+            (Some(a), None) => value::tuple([a]),
+            (Some(a), Some(b)) => value::tuple([a, b]),
+        }
+    }
+}
+
+fn payload(home: Inst<'_, LoopBase>, callback: Obj, context: Obj, args: &[Ref<'_>]) -> PyRes<Handle> {
+    let more = if args.len() > 2 { Some(value::tuple_of(args)?) } else { None };
+    let inline = |i: usize| if more.is_some() { None } else { args.get(i).map(|a| a.own()) };
+    Ok(Handle {
+        home: OwnCell::new(Some(home.own())),
+        callback: ObjCell::new(Some(callback)),
+        context: ObjCell::new(Some(context)),
+        first: ObjCell::new(inline(0)),
+        second: ObjCell::new(inline(1)),
+        more: ObjCell::new(more),
+        source_traceback: ObjCell::new(None),
+        timer: Cell::new(None),
+        when: Cell::new(0.0),
+        cancelled: Cell::new(false),
+        lasting: Cell::new(false),
+    })
+}
+
+fn remember_source(home: Inst<'_, LoopBase>, handle: &Handle) -> PyRes<()> {
+    if home.debug.get() {
+        let stack = call::call0(crate::consts::stock().extract_stack.borrow())?;
+        handle.source_traceback.set(Some(stack));
+    }
+    Ok(())
+}
+
+/// A handle for `call_soon`.
+#[inline(always)]
+pub(crate) fn new(
+    home: Inst<'_, LoopBase>,
+    callback: Ref<'_>,
+    args: &[Ref<'_>],
+    context: Option<Ref<'_>>,
+) -> PyRes<Own<Handle>> {
+    let context = match context {
+        Some(context) => context.own(),
+        None => context::copy_current()?,
+    };
+    let handle = alloc(payload(home, callback.own(), context, args)?, false)?;
+    remember_source(home, &handle)?;
+    Ok(handle)
+}
+
+/// A handle for a done future's callback.
+#[inline(always)]
+pub(crate) fn for_callback(
+    home: Inst<'_, LoopBase>,
+    function: Obj,
+    future: Obj,
+    context: Obj,
+) -> PyRes<Own<Handle>> {
+    let handle = alloc(payload(home, function, context, &[])?, false)?;
+    handle.first.set(Some(future));
+    remember_source(home, &handle)?;
+    Ok(handle)
+}
+
+/// A descriptor's watcher: stays whole however often it runs.
+pub(crate) fn watcher(home: Inst<'_, LoopBase>, callback: Ref<'_>, args: &[Ref<'_>]) -> PyRes<Own<Handle>> {
+    let handle = new(home, callback, args, None)?;
+    handle.lasting.set(true);
+    Ok(handle)
+}
+
+/// A handle in the timers, due at `when` seconds on the loop's clock.
+pub(crate) fn timer(
+    home: Inst<'_, LoopBase>,
+    when: f64,
+    callback: Ref<'_>,
+    args: &[Ref<'_>],
+    context: Option<Ref<'_>>,
+) -> PyRes<Own<TimerHandle>> {
+    let context = match context {
+        Some(context) => context.own(),
+        None => context::copy_current()?,
+    };
+    let payload = payload(home, callback.own(), context, args)?;
+    payload.when.set(when);
+    let handle = alloc(TimerHandle { handle: payload }, false)?;
+    let base = handle.inst().up::<Handle>();
+    remember_source(home, base.data())?;
+    base.timer.set(Some(home.add_timer(crate::event_loop::seconds_to_ns(when), Due::Run(base.own()))));
+    Ok(handle)
+}
+
+/// Runs the callback in its context. An error is the loop's end (KeyboardInterrupt, SystemExit, or
+/// an exception handler that failed); other exceptions went to the handler.
+#[inline(always)]
+pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
+    handle.timer.set(None);
+    if handle.cancelled.get() {
+        return Ok(());
+    }
+    let (Some(callback), Some(context)) = (handle.callback.get(), handle.context.get()) else { return Ok(()) };
+    let result = match home.enter(context.borrow()) {
+        Ok(()) => match handle.more.get() {
+            None => call::callback(callback.borrow(), &[handle.first.get(), handle.second.get()]),
+            Some(args) => call::call_tuple(callback.borrow(), args.borrow(), None),
+        },
+        Err(raised) => Err(raised),
+    };
+    let outcome = match result {
+        Ok(_result) => Ok(()),
+        Err(raised) => failed(home, handle.inst(), raised),
+    };
+    if !handle.lasting.get() {
+        handle.release();
+    }
+    outcome
+}
+
+#[cold]
+fn failed(home: Inst<'_, LoopBase>, handle: Inst<'_, Handle>, raised: Raised) -> PyRes<()> {
+    if raised.matches(Builtin::KeyboardInterrupt.class()) || raised.matches(Builtin::SystemExit.class()) {
+        return Err(raised);
+    }
+    let exc = raised.fetch();
+    let described = describe_callback(handle)?;
+    let context = value::dict()?;
+    let message = value::str(&format!("Exception in callback {described}"))?;
+    value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
+    value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
+    value::dict_set(context.borrow(), names().handle.borrow(), handle.obj())?;
+    if let Some(source) = handle.source_traceback.get() {
+        value::dict_set(context.borrow(), names().source_traceback.borrow(), source.borrow())?;
+    }
+    call_handler(home.obj(), context.borrow())
+}
+
+/// `function(args) at file:line`, as asyncio formats it.
+fn describe_callback(handle: Inst<'_, Handle>) -> PyRes<String> {
+    let helpers = call::import(c"asyncio.format_helpers")?;
+    let format = call::getattr(helpers.borrow(), value::intern(c"_format_callback_source")?.borrow())?;
+    let callback = handle.callback.get().unwrap_or_else(Obj::none);
+    let text = call::call(format.borrow(), &[callback.borrow(), handle.args_tuple()?.borrow()])?;
+    value::str_text(text.borrow())
+}
+
+fn cancel(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    if !slf.cancelled.replace(true) {
+        if let (Some(key), Some(home)) = (slf.timer.take(), slf.home.get()) {
+            let due = home.cancel_timer(key);
+            drop(due);
+        }
+        slf.release();
+    }
+    Ok(Obj::none())
+}
+
+
+/// Cancels natively.
+pub(crate) fn cancel_handle(handle: Inst<'_, Handle>) -> PyRes<()> {
+    let _none = cancel(handle)?;
+    Ok(())
+}
+
+fn cancelled(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(Obj::bool(slf.cancelled.get()))
+}
+
+fn when(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    value::float(slf.when.get())
+}
+
+/// `handle._run()`: as the loop would, for callers that schedule handles themselves.
+fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    let Some(home) = slf.home.get() else { return Ok(Obj::none()) };
+    run(home.inst(), slf.own())?;
+    Ok(Obj::none())
+}
+
+fn get_context(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(slf.context.get().unwrap_or_else(Obj::none))
+}
+
+fn get_callback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(slf.callback.get().unwrap_or_else(Obj::none))
+}
+
+fn get_args(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    if slf.callback.is_none() { Ok(Obj::none()) } else { slf.args_tuple() }
+}
+
+fn get_loop(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(slf.home.peek().map_or_else(Obj::none, |home| home.obj().own()))
+}
+
+fn get_source_traceback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(slf.source_traceback.get().unwrap_or_else(Obj::none))
+}
+
+fn get_scheduled(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    Ok(Obj::bool(slf.timer.get().is_some()))
+}
+
+fn repr(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    repr_of(slf, "Handle", "")
+}
+
+fn repr_timer(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    let when = format!(" when={}", slf.when.get());
+    repr_of(slf, "TimerHandle", &when)
+}
+
+fn repr_of(slf: Inst<'_, Handle>, class: &str, when: &str) -> PyRes<Obj> {
+    let cancelled = if slf.cancelled.get() { " cancelled" } else { "" };
+    let callback = if slf.callback.is_none() { String::new() } else { format!(" {}", describe_callback(slf)?) };
+    value::str(&format!("<{class}{cancelled}{when}{callback}>"))
+}
+
+fn compare(slf: Inst<'_, Handle>, other: Ref<'_>) -> PyRes<Obj> {
+    match other.exact::<TimerHandle>() {
+        Some(other) => Ok(Obj::bool(slf.when.get() < other.data().handle.when.get())),
+        None => Err(Builtin::Type.raise("'<' is not supported between a TimerHandle and this type")),
+    }
+}
+
+fn common<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
+    builder
+        .methods([
+            method::noargs::<Handle, _>(c"cancel", c"Cancel the callback.", cancel),
+            method::noargs::<Handle, _>(c"cancelled", c"Return True if the callback was cancelled.", cancelled),
+            method::noargs::<Handle, _>(c"get_context", c"Return the contextvars.Context of the callback.", get_context),
+            method::noargs::<Handle, _>(c"_run", c"Run the callback in its context.", run_method),
+        ])
+        .properties([
+            method::getter::<Handle, _>(c"_callback", get_callback),
+            method::getter::<Handle, _>(c"_args", get_args),
+            method::getter::<Handle, _>(c"_context", get_context),
+            method::getter::<Handle, _>(c"_loop", get_loop),
+            method::getter::<Handle, _>(c"_source_traceback", get_source_traceback),
+            method::getter::<Handle, _>(c"_cancelled", |slf: Inst<'_, Handle>| cancelled(slf)),
+        ])
+        .weakrefs()
+}
+
+/// `rondel.Handle` and `rondel.TimerHandle`.
+pub(crate) fn build() -> PyRes<[Obj; 2]> {
+    let handle = common(TypeBuilder::<Handle>::new(c"rondel.Handle"))
+        .with(method::unary::<Handle, _>(Unary::Repr, repr))
+        .build()?;
+    let timer = common(TypeBuilder::<TimerHandle>::new(c"rondel.TimerHandle"))
+        .method(method::noargs::<Handle, _>(c"when", c"Return the scheduled time, in seconds.", when))
+        .method(method::onearg::<Handle, _>(c"__lt__", c"Order by time.", compare))
+        .property(method::getter::<Handle, _>(c"_when", when))
+        .property(method::getter::<Handle, _>(c"_scheduled", get_scheduled))
+        .with(method::unary::<Handle, _>(Unary::Repr, repr_timer))
+        .build()?;
+    Ok([handle, timer])
+}
+
+/// Takes `context=` out of a scheduling call's keywords.
+pub(crate) fn context_keyword<'a>(func: &str, args: &Args<'a>) -> PyRes<Option<Ref<'a>>> {
+    let mut context = None;
+    for i in 0..args.keyword_count() {
+        let (name, value) = args.keyword(i);
+        if !value::str_is(name, names().context.borrow()) {
+            let name = value::str_text(name)?;
+            return Err(Builtin::Type.raise(&format!("{func}() got an unexpected keyword argument '{name}'")));
+        }
+        context = value.not_none();
+    }
+    Ok(context)
+}
+
+/// Whether a set exception ends the loop instead of going to the exception handler.
+pub(crate) fn ends_loop(exc: Ref<'_>) -> bool {
+    err::exception_is(exc, Builtin::KeyboardInterrupt.class())
+        || err::exception_is(exc, Builtin::SystemExit.class())
+}

@@ -1,0 +1,3 @@
+//! Native transports.
+
+pub(crate) mod tcp;

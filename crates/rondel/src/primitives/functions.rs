@@ -1,0 +1,104 @@
+//! The module's functions: `create_task`, `ensure_future`, `current_task`, `sleep`, `gather` …
+
+use super::{gather, sleep, timeout};
+use crate::consts::{names, stock};
+use crate::event_loop::{self, LoopBase};
+use crate::future::Future;
+use crate::task::{self, Task};
+use rondel_ffi::err::Builtin;
+use rondel_ffi::method::{self, Args, MethodDef};
+use rondel_ffi::{Inst, Obj, PyRes, Ref, call};
+
+/// `create_task(coro, *, name=None, context=None)`.
+#[inline(always)]
+fn create_task(args: Args<'_>) -> PyRes<Obj> {
+    let Some(home) = event_loop::running() else {
+        return call::call_args(stock().create_task.borrow(), &args);
+    };
+    let Some(coro) = args.get(0).filter(|_| args.len() == 1) else {
+        // `create_task(coro=…)`: the loop's own method sorts the arguments out.
+        let method = call::getattr(home.obj(), names().create_task.borrow())?;
+        return call::call_args(method.borrow(), &args);
+    };
+    let options = task::Options::from_keywords("create_task", &args, 0)?;
+    event_loop::create_task_with(home.inst(), coro, options)
+}
+
+/// An awaitable as a future of `home`, as `ensure_future` without a loop argument.
+#[inline(always)]
+pub(super) fn ensure(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Obj> {
+    if awaitable.exact::<Task>().is_some()
+        || awaitable.exact::<Future>().is_some()
+        || awaitable.exact::<gather::Gather>().is_some()
+    {
+        return Ok(awaitable.own());
+    }
+    if call::is_coroutine(awaitable) || awaitable.exact::<sleep::Sleep>().is_some() {
+        return event_loop::create_task_with(home, awaitable, task::Options::default());
+    }
+    call::call(stock().ensure_future.borrow(), &[awaitable])
+}
+
+/// `ensure_future(coro_or_future, *, loop=None)`.
+fn ensure_future(args: Args<'_>) -> PyRes<Obj> {
+    match event_loop::running() {
+        Some(home) if args.len() == 1 && args.keyword_count() == 0 => ensure(home.inst(), args.positional()[0]),
+        _ => call::call_args(stock().ensure_future.borrow(), &args),
+    }
+}
+
+/// `current_task(loop=None)`.
+fn current_task(args: Args<'_>) -> PyRes<Obj> {
+    if args.is_empty()
+        && args.keyword_count() == 0
+        && let Some(home) = event_loop::running()
+    {
+        return Ok(event_loop::current_task(home.inst())?.unwrap_or_else(Obj::none));
+    }
+    let [loop_] = args.bind("current_task", [names().loop_.borrow()], 0, 1)?;
+    match loop_.and_then(Ref::not_none).and_then(|l| l.cast::<LoopBase>()) {
+        Some(home) => Ok(event_loop::current_task(home)?.unwrap_or_else(Obj::none)),
+        None => call::call_args(stock().current_task.borrow(), &args),
+    }
+}
+
+/// `_running_loop()`: the Rondel loop that runs in this thread, or None.
+fn running_loop(args: Args<'_>) -> PyRes<Obj> {
+    if !args.is_empty() {
+        return Err(Builtin::Type.raise("_running_loop() takes no arguments"));
+    }
+    Ok(event_loop::running().map_or_else(Obj::none, rondel_ffi::Own::into_obj))
+}
+
+pub(crate) fn definitions() -> Vec<MethodDef> {
+    vec![
+        method::function(
+            c"sleep",
+            c"sleep($module, /, delay, result=None)\n--\n\nCoroutine that completes after a given time (in seconds).",
+            sleep::sleep,
+        ),
+        method::function(
+            c"gather",
+            c"Return a future aggregating results from the given coroutines or futures.",
+            gather::gather,
+        ),
+        method::function(c"create_task", c"Schedule the execution of a coroutine object in a task.", create_task),
+        method::function(c"ensure_future", c"Wrap a coroutine or an awaitable in a future.", ensure_future),
+        method::function(
+            c"current_task",
+            c"current_task($module, /, loop=None)\n--\n\nReturn the currently running task or None.",
+            current_task,
+        ),
+        method::function(
+            c"timeout",
+            c"timeout($module, /, delay)\n--\n\nTimeout async context manager.",
+            timeout::timeout,
+        ),
+        method::function(
+            c"timeout_at",
+            c"timeout_at($module, /, when)\n--\n\nSchedule the timeout at absolute time.",
+            timeout::timeout_at,
+        ),
+        method::function(c"_running_loop", c"The Rondel loop that runs in this thread, or None.", running_loop),
+    ]
+}

@@ -1,0 +1,226 @@
+//! `sleep`: a coroutine object without a frame, whose task waits on a timer instead of a future.
+//!
+//! The native task recognises it when it is yielded. Under any other driver (a stock task, another
+//! loop) it runs asyncio's own `sleep` inside itself.
+
+use crate::consts::{names, stock};
+use crate::event_loop;
+use rondel_core::clock;
+use rondel_ffi::call::{self, Sent};
+use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::err::Builtin;
+use rondel_ffi::freelist::FreeList;
+use rondel_ffi::method::{self, Args, Unary};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref, err, value};
+use std::cell::Cell;
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Stage {
+    #[default]
+    Created,
+    /// Suspended: in a timer, or for one turn.
+    Waiting,
+    /// asyncio's sleep runs in `inner`.
+    Delegated,
+    Over,
+}
+
+#[derive(Default)]
+pub(crate) struct Sleep {
+    /// Seconds, as given.
+    delay: Cell<f64>,
+    /// Nanoseconds on the loop's clock; set when the wait begins.
+    pub(crate) deadline: Cell<u64>,
+    result: ObjCell,
+    inner: ObjCell,
+    stage: Cell<Stage>,
+}
+
+static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
+
+impl Class for Sleep {
+    fn cell() -> &'static ClassCell {
+        &CELL
+    }
+    fn traverse(&self, visit: &mut Visit) {
+        visit.cell(&self.result);
+        visit.cell(&self.inner);
+    }
+    fn clear(&self) {
+        self.stage.set(Stage::Over);
+        self.result.set(None);
+        self.inner.set(None);
+    }
+    fn needs_finalize(&self) -> bool {
+        self.stage.get() == Stage::Created
+    }
+    fn finalize(slf: Inst<'_, Self>) {
+        slf.stage.set(Stage::Over);
+        if let Err(raised) = err::warn_runtime("coroutine 'sleep' was never awaited") {
+            raised.unraisable(Some(slf.obj()));
+        }
+    }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
+    }
+}
+
+/// `sleep(delay, result=None)`.
+#[inline(always)]
+pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
+    let (delay, result) = if args.len() == 1 && args.keyword_count() == 0 {
+        (args.positional()[0], None)
+    } else {
+        let [delay, result] = args.bind("sleep", [names().delay.borrow(), names().result.borrow()], 1, 2)?;
+        let Some(delay) = delay else { return Err(Builtin::Type.raise("sleep() needs a delay")) };
+        (delay, result)
+    };
+    let seconds = match value::as_f64(delay) {
+        Ok(seconds) if !seconds.is_nan() => seconds,
+        Ok(_nan) => return call::call_args(stock().sleep.borrow(), &args),
+        Err(raised) => {
+            // asyncio finds out when it is awaited: let its own coroutine do so.
+            raised.clear();
+            return call::call_args(stock().sleep.borrow(), &args);
+        }
+    };
+    let sleep = Sleep {
+        delay: Cell::new(seconds),
+        deadline: Cell::new(0),
+        result: ObjCell::new(result.map(Ref::own)),
+        inner: ObjCell::new(None),
+        stage: Cell::new(Stage::Created),
+    };
+    Ok(alloc(sleep, false)?.into_obj())
+}
+
+#[inline(always)]
+fn resume(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
+    match slf.stage.get() {
+        Stage::Created => begin(slf),
+        Stage::Waiting => {
+            slf.stage.set(Stage::Over);
+            Sent::Returned(slf.result.take().unwrap_or_else(Obj::none))
+        }
+        Stage::Delegated => delegate(slf, sent),
+        Stage::Over => Sent::Raised(Builtin::Runtime.raise("cannot reuse already awaited coroutine")),
+    }
+}
+
+#[inline(always)]
+fn begin(slf: Inst<'_, Sleep>) -> Sent {
+    let delay = slf.delay.get();
+    if delay <= 0.0 {
+        slf.stage.set(Stage::Waiting);
+        return Sent::Yielded(Obj::none());
+    }
+    match event_loop::steps_native_task() {
+        Ok(true) => {
+            slf.stage.set(Stage::Waiting);
+            slf.deadline.set(clock::now().saturating_add((delay * 1e9) as u64));
+            Sent::Yielded(slf.obj().own())
+        }
+        Ok(false) => {
+            let started = value::float(delay).and_then(|delay| {
+                let result = slf.result.get().unwrap_or_else(Obj::none);
+                call::call(stock().sleep.borrow(), &[delay.borrow(), result.borrow()])
+            });
+            match started {
+                Ok(inner) => {
+                    slf.inner.set(Some(inner));
+                    slf.stage.set(Stage::Delegated);
+                    delegate(slf, Obj::none().borrow())
+                }
+                Err(raised) => Sent::Raised(raised),
+            }
+        }
+        Err(raised) => Sent::Raised(raised),
+    }
+}
+
+#[cold]
+fn delegate(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
+    let Some(inner) = slf.inner.get() else { return Sent::Returned(Obj::none()) };
+    let out = if sent.is_none() {
+        call::send_none(inner.borrow())
+    } else {
+        match call::method(names().send.borrow(), [inner.borrow(), sent]) {
+            Ok(value) => Sent::Yielded(value),
+            Err(raised) => call::stop_value(raised),
+        }
+    };
+    if !matches!(out, Sent::Yielded(_)) {
+        slf.stage.set(Stage::Over);
+        slf.inner.set(None);
+    }
+    out
+}
+
+fn send(slf: Inst<'_, Sleep>, value: Ref<'_>) -> PyRes<Obj> {
+    if slf.stage.get() == Stage::Created && !value.is_none() {
+        return Err(Builtin::Type.raise("can't send non-None value to a just-started coroutine"));
+    }
+    method::sent_to_result(resume(slf, value))
+}
+
+fn throw(slf: Inst<'_, Sleep>, args: Args<'_>) -> PyRes<Obj> {
+    if slf.stage.get() == Stage::Delegated
+        && let Some(inner) = slf.inner.get()
+    {
+        let throw = call::getattr(inner.borrow(), names().throw.borrow())?;
+        return call::call_args(throw.borrow(), &args);
+    }
+    slf.stage.set(Stage::Over);
+    slf.result.set(None);
+    Err(crate::future::raise_thrown(args))
+}
+
+fn close(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    slf.stage.set(Stage::Over);
+    slf.result.set(None);
+    match slf.inner.take() {
+        Some(inner) => call::method(names().close.borrow(), [inner.borrow()]),
+        None => Ok(Obj::none()),
+    }
+}
+
+fn itself(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    Ok(slf.obj().own())
+}
+
+fn repr(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    value::str(&format!("<coroutine object sleep at {:p}>", slf.obj().as_ptr()))
+}
+
+fn name(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    value::str("sleep")
+}
+
+fn running(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    Ok(Obj::bool(false))
+}
+
+fn nothing(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    Ok(Obj::none())
+}
+
+pub(crate) fn build() -> PyRes<Obj> {
+    let [next, send_slot] = method::resume::<Sleep, _>(resume);
+    TypeBuilder::<Sleep>::new(c"rondel.sleep_coroutine")
+        .with(method::unary::<Sleep, _>(Unary::Iter, itself))
+        .with(method::unary::<Sleep, _>(Unary::Await, itself))
+        .with(method::unary::<Sleep, _>(Unary::Repr, repr))
+        .with(next)
+        .with(send_slot)
+        .method(method::onearg::<Sleep, _>(c"send", c"Resume the coroutine.", send))
+        .method(method::fast::<Sleep, _>(c"throw", c"Raise inside the coroutine.", throw))
+        .method(method::noargs::<Sleep, _>(c"close", c"Close the coroutine.", close))
+        .property(method::getter::<Sleep, _>(c"__name__", name))
+        .property(method::getter::<Sleep, _>(c"__qualname__", name))
+        .property(method::getter::<Sleep, _>(c"cr_running", running))
+        .property(method::getter::<Sleep, _>(c"cr_frame", nothing))
+        .property(method::getter::<Sleep, _>(c"cr_await", nothing))
+        .weakrefs()
+        .build()
+}

@@ -1,0 +1,276 @@
+//! `timeout()` and `timeout_at()`: a deadline for a block, which cancels the task that entered it.
+//!
+//! ```text
+//!  Created ─ aenter ─► Entered ─ deadline ─► Expiring ─ aexit ─► Expired
+//!                         └────── aexit ───────────────────────► Exited
+//! ```
+
+use crate::consts::{names, stock};
+use crate::event_loop::{self, Due, LoopBase, Ready, now_seconds};
+use crate::primitives::immediate::immediate;
+use crate::task::{self, Task};
+use rondel_core::timers::TimerKey;
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::method::{self, Args, Unary};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
+use std::cell::Cell;
+
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+enum Stage {
+    #[default]
+    Created,
+    Entered,
+    Expiring,
+    Expired,
+    Exited,
+}
+
+impl Stage {
+    /// asyncio's word for it, in messages and in the repr.
+    fn word(self) -> &'static str {
+        match self {
+            Stage::Created => "created",
+            Stage::Entered => "active",
+            Stage::Expiring => "expiring",
+            Stage::Expired => "expired",
+            Stage::Exited => "finished",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+enum Alarm {
+    #[default]
+    Off,
+    Timer(TimerKey),
+    /// On the ready queue: the deadline was over when it was set.
+    Queued,
+}
+
+#[derive(Default)]
+pub(crate) struct Timeout {
+    /// A float on the loop's clock, or none.
+    when: ObjCell,
+    task: OwnCell<Task>,
+    stage: Cell<Stage>,
+    /// `task.cancelling()` on entry.
+    cancelling: Cell<u32>,
+    alarm: Cell<Alarm>,
+    /// Entries on the ready queue that a reschedule has made void.
+    void: Cell<u32>,
+}
+
+static CELL: ClassCell = ClassCell::new();
+
+impl Class for Timeout {
+    fn cell() -> &'static ClassCell {
+        &CELL
+    }
+    fn traverse(&self, visit: &mut Visit) {
+        visit.cell(&self.when);
+        visit.own(&self.task);
+    }
+    fn clear(&self) {
+        self.when.set(None);
+        self.task.set(None);
+    }
+}
+
+fn new(when: Option<Obj>) -> PyRes<Obj> {
+    let payload = Timeout { when: ObjCell::new(when), ..Timeout::default() };
+    Ok(alloc(payload, true)?.into_obj())
+}
+
+/// `timeout(delay)`.
+pub(super) fn timeout(args: Args<'_>) -> PyRes<Obj> {
+    let [delay] = args.bind("timeout", [names().delay.borrow()], 1, 1)?;
+    if !event_loop::steps_native_task()? {
+        let function = call::getattr(call::import(c"asyncio.timeouts")?.borrow(), value::intern(c"timeout")?.borrow())?;
+        return call::call_args(function.borrow(), &args);
+    }
+    match delay.and_then(Ref::not_none) {
+        None => new(None),
+        Some(delay) => new(Some(value::float(now_seconds() + value::as_f64(delay)?)?)),
+    }
+}
+
+/// `timeout_at(when)`.
+pub(super) fn timeout_at(args: Args<'_>) -> PyRes<Obj> {
+    let [when] = args.bind("timeout_at", [names().when.borrow()], 1, 1)?;
+    if !event_loop::steps_native_task()? {
+        let function =
+            call::getattr(call::import(c"asyncio.timeouts")?.borrow(), value::intern(c"timeout_at")?.borrow())?;
+        return call::call_args(function.borrow(), &args);
+    }
+    new(when.and_then(Ref::not_none).map(Ref::own))
+}
+
+fn init(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<()> {
+    let [when] = args.bind("Timeout", [names().when.borrow()], 1, 1)?;
+    slf.when.set(when.and_then(Ref::not_none).map(Ref::own));
+    Ok(())
+}
+
+fn when(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    Ok(slf.when.get().unwrap_or_else(Obj::none))
+}
+
+fn expired(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    Ok(Obj::bool(matches!(slf.stage.get(), Stage::Expiring | Stage::Expired)))
+}
+
+fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    let mut info = String::new();
+    if slf.stage.get() == Stage::Entered {
+        info = match slf.when.get() {
+            Some(when) => {
+                let rounded = (value::as_f64(when.borrow())? * 1000.0).round() / 1000.0;
+                format!(" when={}", value::repr(value::float(rounded)?.borrow())?)
+            }
+            None => " when=None".to_owned(),
+        };
+    }
+    value::str(&format!("<Timeout [{}]{info}>", slf.stage.get().word()))
+}
+
+/// `reschedule(when)`.
+fn reschedule(slf: Inst<'_, Timeout>, when: Ref<'_>) -> PyRes<Obj> {
+    match slf.stage.get() {
+        Stage::Entered => {}
+        Stage::Created if cfg!(Py_3_12) => {
+            return Err(Builtin::Runtime.raise("Timeout has not been entered"));
+        }
+        Stage::Created => return Err(Builtin::Assertion.raise("")),
+        stage => {
+            return Err(Builtin::Runtime.raise(&format!("Cannot change state of {} Timeout", stage.word())));
+        }
+    }
+    slf.when.set(when.not_none().map(Ref::own));
+    set_alarm(slf)?;
+    Ok(Obj::none())
+}
+
+/// Takes the alarm back, wherever it is.
+fn clear_alarm(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) {
+    match slf.alarm.replace(Alarm::Off) {
+        Alarm::Off => {}
+        Alarm::Queued => slf.void.set(slf.void.get() + 1),
+        Alarm::Timer(key) => match home.cancel_timer(key) {
+            Some(due) => drop(due),
+            // Due already: it waits on the ready queue.
+            None => slf.void.set(slf.void.get() + 1),
+        },
+    }
+}
+
+fn set_alarm(slf: Inst<'_, Timeout>) -> PyRes<()> {
+    let Some(home) = slf.task.peek().and_then(|task| task.future.home.get()) else { return Ok(()) };
+    clear_alarm(slf, home.inst());
+    let Some(when) = slf.when.get() else { return Ok(()) };
+    let when = value::as_f64(when.borrow())?;
+    if when <= now_seconds() {
+        home.push(Ready::Expire(slf.own()));
+        slf.alarm.set(Alarm::Queued);
+    } else {
+        let key = event_loop::add_deadline(home.inst(), when, Due::Expire(slf.own()));
+        slf.alarm.set(Alarm::Timer(key));
+    }
+    Ok(())
+}
+
+/// The deadline has come (asyncio's `_on_timeout`).
+pub(crate) fn expire(slf: Own<Timeout>) -> PyRes<()> {
+    if slf.void.get() > 0 {
+        slf.void.set(slf.void.get() - 1);
+        return Ok(());
+    }
+    if slf.stage.get() != Stage::Entered {
+        return Ok(());
+    }
+    slf.alarm.set(Alarm::Off);
+    if let Some(task) = slf.task.get() {
+        task::cancel(task.inst(), None)?;
+    }
+    slf.stage.set(Stage::Expiring);
+    Ok(())
+}
+
+fn aenter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    if slf.stage.get() != Stage::Created {
+        return Err(Builtin::Runtime.raise("Timeout has already been entered"));
+    }
+    let current = match event_loop::running() {
+        Some(home) => event_loop::current_task(home.inst())?,
+        None => None,
+    };
+    let Some(task) = current.and_then(|task| task.into_cast::<Task>().ok()) else {
+        return Err(Builtin::Runtime.raise("Timeout should be used inside a task"));
+    };
+    slf.stage.set(Stage::Entered);
+    slf.cancelling.set(task.cancels.get());
+    slf.task.set(Some(task));
+    set_alarm(slf)?;
+    immediate(slf.obj().own())
+}
+
+/// `__aexit__(exc_type, exc, traceback)`.
+fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    if !matches!(slf.stage.get(), Stage::Entered | Stage::Expiring) {
+        return Err(Builtin::Assertion.raise(""));
+    }
+    let Some(task) = slf.task.get() else { return immediate(Obj::none()) };
+    if let Some(home) = task.future.home.get() {
+        clear_alarm(slf, home.inst());
+    }
+    if slf.stage.get() == Stage::Entered {
+        slf.stage.set(Stage::Exited);
+        return immediate(Obj::none());
+    }
+    slf.stage.set(Stage::Expired);
+    let left = task::uncancel_one(task.inst());
+    if left > slf.cancelling.get() {
+        return immediate(Obj::none());
+    }
+    let Some(exc) = args.get(1).and_then(Ref::not_none) else { return immediate(Obj::none()) };
+    let exact = exc.type_of().is(crate::consts::cancelled_class());
+    if exact || (cfg!(Py_3_13) && task::is_cancelled(exc)) {
+        let timeout = call::call0(Builtin::Timeout.class())?;
+        err::set_cause(timeout.borrow(), Some(exc.own()));
+        return Err(err::raise_instance(timeout.borrow()));
+    }
+    if cfg!(Py_3_13) {
+        insert_timeout_errors(exc)?;
+    }
+    immediate(Obj::none())
+}
+
+/// 3.13: a CancelledError in the chain of another exception is explained by a TimeoutError.
+#[cold]
+fn insert_timeout_errors(exc: Ref<'_>) -> PyRes<()> {
+    let insert = call::getattr(stock().timeout_class.borrow(), value::intern(c"_insert_timeout_error")?.borrow())?;
+    let _none = call::call1(insert.borrow(), exc)?;
+    let builtins = call::import(c"builtins")?;
+    let group = call::getattr(builtins.borrow(), value::intern(c"ExceptionGroup")?.borrow())?;
+    if exc.is_instance(group.borrow())? {
+        let inner = call::getattr(exc, value::intern(c"exceptions")?.borrow())?;
+        value::for_each(inner.borrow(), |each| call::call1(insert.borrow(), each.borrow()).map(|_none| ()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn build() -> PyRes<Obj> {
+    TypeBuilder::<Timeout>::new(c"rondel.Timeout")
+        .subclassable()
+        .with(method::init::<Timeout, _>(init))
+        .with(method::unary::<Timeout, _>(Unary::Repr, repr))
+        .methods([
+            method::noargs::<Timeout, _>(c"when", c"Return the deadline, or None.", when),
+            method::onearg::<Timeout, _>(c"reschedule", c"Move the deadline.", reschedule),
+            method::noargs::<Timeout, _>(c"expired", c"Whether the deadline has come inside the block.", expired),
+            method::noargs::<Timeout, _>(c"__aenter__", c"Start the deadline.", aenter),
+            method::fast::<Timeout, _>(c"__aexit__", c"End the block.", aexit),
+        ])
+        .weakrefs()
+        .build()
+}

@@ -1,0 +1,234 @@
+"""``rondel.EventLoop``: the native loop with what runs once per loop, server or connection.
+
+The native base (``_rondel.LoopBase``) owns scheduling, futures, tasks, timers and readiness. What is
+not native yet is asyncio's own: the class derives from asyncio's selector loop for its set-up of
+connections, servers, subprocesses and pipes, all of which run over the native base. No selector is
+ever made; the native base comes first in the method resolution order.
+
+Everything here runs with the GIL held, on the loop's thread unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import weakref
+from asyncio import constants, coroutines, events, sslproto
+from typing import TYPE_CHECKING, Any
+
+from rondel import _rondel
+from rondel.transports import SocketTransport
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable
+
+__all__ = ["EventLoop"]
+
+logger = logging.getLogger("asyncio")
+
+# Every loop that is alive: asyncio.all_tasks() asks them for their native tasks.
+live_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+class EventLoop(_rondel.LoopBase, asyncio.SelectorEventLoop):  # type: ignore[misc]
+    """An asyncio event loop in Rust.
+
+    A drop-in for ``asyncio.SelectorEventLoop`` (Python docs: *Event Loop*). Make one with
+    ``rondel.new_event_loop()``; most programs only ever call ``rondel.run()``.
+
+    Raises:
+        OSError: no file descriptor is left for epoll.
+    """
+
+    def __init__(self) -> None:
+        # asyncio's own __init__ methods would open a selector and a self-pipe: the state that their
+        # other methods use is set here instead.
+        self._setup()
+        self._ready = collections.deque()  # asyncio's name for its queue; ours is native
+        self._exception_handler: Callable[..., object] | None = None
+        self._default_executor = None
+        self._executor_shutdown_called = False
+        self._thread_id: int | None = None
+        self._clock_resolution = 1e-9
+        self._current_handle = None
+        self._internal_fds = 0
+        self._asyncgens: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+        self._coroutine_origin_tracking_enabled = False
+        self._coroutine_origin_tracking_saved_depth: int | None = None
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._signal_handlers: dict[int, Any] = {}
+        self._unix_server_sockets: dict[Any, Any] = {}
+        self._ssock: socket.socket | None = None
+        self._csock: socket.socket | None = None
+        self.set_debug(coroutines._is_debug_mode())
+        live_loops.add(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # ------------------------------------------------------------------ running
+
+    def run_forever(self) -> None:
+        """Run until ``stop()`` is called.
+
+        Raises:
+            RuntimeError: the loop is closed or running, or another loop runs in this thread.
+        """
+        self._check_closed()
+        self._check_running()
+        hooks = sys.get_asyncgen_hooks()
+        self._set_coroutine_origin_tracking(self._debug)
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            with self._woken_by_signals():
+                self._run()
+        finally:
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Any:
+        """In the main thread, let every signal end the loop's sleep.
+
+        Without it a signal that arrives just before the loop falls asleep would be handled only
+        when something else wakes it.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        if self._csock is None:
+            self._make_self_pipe()
+        try:
+            old = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # the main thread of a subinterpreter
+            yield
+            return
+        ours = self._csock.fileno()
+        if old not in (-1, ours):  # somebody else's: theirs stays
+            signal.set_wakeup_fd(old, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            # Signal handlers of this loop outlive the run, and so does what they need.
+            if old == -1 and not self._signal_handlers:
+                current = signal.set_wakeup_fd(-1)
+                if current not in (-1, ours):
+                    signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Close the loop: drop what is scheduled, stop the default executor without waiting.
+
+        Raises:
+            RuntimeError: the loop is running.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if sys.is_finalizing():
+            self._signal_handlers.clear()
+        for number in list(self._signal_handlers):
+            self.remove_signal_handler(number)
+        if self._ssock is not None:
+            self._close_self_pipe()
+        self._executor_shutdown_called = True
+        executor, self._default_executor = self._default_executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        self._shutdown()
+
+    def _report_slow(self, subject: object, seconds: float) -> None:
+        """Debug mode: a callback or a step took longer than ``slow_callback_duration``."""
+        logger.warning("Executing %r took %.3f seconds", subject, seconds)
+
+    # ------------------------------------------------------------------ signals
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call ``callback(*args)`` on the loop when the signal arrives (main thread only).
+
+        Raises:
+            ValueError: the signal number is invalid, or this is not the main thread.
+            RuntimeError: the signal can't be caught.
+        """
+        if self._csock is None:
+            self._make_self_pipe()
+        super().add_signal_handler(sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove a signal's handler; return whether there was one."""
+        removed: bool = super().remove_signal_handler(sig)
+        if removed and self.is_running() and not self._signal_handlers and self._csock is not None:
+            # asyncio has just unset the wake-up descriptor; this run still needs it.
+            with contextlib.suppress(ValueError):
+                signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        return removed
+
+    def _add_callback(self, handle: Any) -> None:
+        # asyncio's own code schedules Handle objects it made itself (signals).
+        if not handle._cancelled:
+            self.call_soon(handle._run)
+
+    def _add_callback_signalsafe(self, handle: Any) -> None:
+        self._add_callback(handle)
+        self._write_to_self()
+
+    # ------------------------------------------------------------------ transports
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> SocketTransport:
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        **more: Any,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            **more,
+        )
+        SocketTransport(self, rawsock, ssl_protocol, None, extra, server)
+        return ssl_protocol._app_transport

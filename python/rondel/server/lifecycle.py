@@ -1,0 +1,167 @@
+"""One server from start to stop on the running loop, and the signals that end it.
+
+    start: lifespan startup ─► listen ─► native server ─► banner
+    stop:  native shutdown (deadline) ─► lifespan shutdown ─► sockets closed
+
+Signals (main thread only): the first SIGINT or SIGTERM stops gracefully; the second cuts off what is
+left at once; a third kills the process, as the default handlers are back by then.
+
+Invariants: what ``start`` began is undone if it fails half-way; ``stop`` is idempotent and bounded
+by the graceful and the lifespan timeout.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from rondel.server.config import ASGIApp, Config
+from rondel.server.lifespan import Lifespan
+from rondel.server.native import NativeServer, start_server
+from rondel.server.sockets import Listeners, bind
+
+__all__ = ["Server"]
+
+logger = logging.getLogger("rondel.server")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server:
+    """An ASGI application served on the running loop, which must be Rondel's.
+
+        async with Server(app, Config(port=0)) as server:
+            print(server.url)
+
+    ``listeners`` may be bound beforehand, to learn early that a port is taken.
+    """
+
+    def __init__(
+        self, app: ASGIApp, config: Config | None = None, *, listeners: Listeners | None = None
+    ) -> None:
+        self.config = config or Config()
+        self._app = app
+        self._listeners = listeners
+        self._lifespan: Lifespan | None = None
+        self._native: NativeServer | None = None
+        # Signals seen so far; `_asked` wakes `run` for the first, `_forced` for the second.
+        self._signals = 0
+        self._asked = asyncio.Event()
+        self._forced = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where the server is to be found; ``http://...`` or ``unix:/path``."""
+        if self._listeners is None:
+            raise RuntimeError("the server is not started: `async with Server(app) as server`")
+        return self._listeners.url
+
+    async def start(self) -> None:
+        """Bind, run the application's startup, listen. Raises ``ServeError``."""
+        config = self.config
+        if self._listeners is None:
+            self._listeners = bind(config.host, config.port, config.uds)
+        self._lifespan = Lifespan(self._app, config.lifespan, config.lifespan_timeout)
+        try:
+            await self._lifespan.start()
+            state = self._lifespan.state if self._lifespan.supported else None
+            self._listeners.listen(config.backlog)
+            self._native = start_server(
+                asyncio.get_running_loop(), self._app, config, self._listeners.sockets, state
+            )
+        except BaseException:
+            await self._close()
+            raise
+
+    async def stop(self, deadline: float | None = None) -> None:
+        """Stop gracefully within ``deadline`` seconds (default: the configured timeout)."""
+        native, self._native = self._native, None
+        if native is not None:
+            limit = self.config.graceful_timeout if deadline is None else deadline
+            cut_off = await self._shut_down(native, limit)
+            if cut_off:
+                noun = "request" if cut_off == 1 else "requests"
+                logger.warning("%d %s did not end in time and were cut off", cut_off, noun)
+        await self._close()
+
+    async def run(self) -> int:
+        """Serve until a signal asks to stop; the exit status (0 after a graceful stop)."""
+        with self._signal_handlers():
+            starting = asyncio.ensure_future(self.start())
+            asked = asyncio.ensure_future(self._asked.wait())
+            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                logger.info("stopped while starting")
+                starting.cancel()
+                await asyncio.wait({starting})
+                return 0
+            if starting.exception() is not None:
+                asked.cancel()
+            await starting
+            logger.info("%s", self._banner())
+            await asked
+            logger.info("stopping: no new connections, requests in flight may end")
+            await self.stop()
+            logger.info("stopped")
+        return 1 if self._forced.is_set() else 0
+
+    async def __aenter__(self) -> "Server":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _shut_down(self, native: NativeServer, limit: float) -> int:
+        ended = native.shutdown(limit)
+        forced = asyncio.ensure_future(self._forced.wait())
+        await asyncio.wait({ended, forced}, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if not ended.done():
+            native.shutdown(0)
+        return await ended
+
+    async def _close(self) -> None:
+        if self._lifespan is not None:
+            await self._lifespan.stop()
+        if self._listeners is not None:
+            self._listeners.close()
+
+    def _banner(self) -> str:
+        from rondel import __version__
+
+        return (
+            f"Rondel {__version__} serving {self.config.name} on {self.url} "
+            f"(pid {os.getpid()}), Ctrl+C stops"
+        )
+
+    @contextlib.contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before: dict[signal.Signals, Any] = {sig: signal.getsignal(sig) for sig in _SIGNALS}
+        for sig in _SIGNALS:
+            loop.add_signal_handler(sig, self._on_signal, loop)
+        try:
+            yield
+        finally:
+            for sig in _SIGNALS:
+                loop.remove_signal_handler(sig)
+                if before[sig] is not None:  # None: a handler that Python did not set
+                    signal.signal(sig, before[sig])
+
+    def _on_signal(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._signals += 1
+        self._asked.set()
+        if self._signals == 2:
+            logger.warning("second signal: cutting off what is left")
+            self._forced.set()
+            for sig in _SIGNALS:
+                loop.remove_signal_handler(sig)
+                signal.signal(sig, signal.SIG_DFL)

@@ -1,0 +1,100 @@
+"""The native names of asyncio, and what makes native tasks visible to asyncio's own functions.
+
+``NATIVE`` maps each public asyncio name that is native to its object. Importing this module teaches
+``asyncio.all_tasks()`` about native tasks: they are not in asyncio's WeakSet (adding each task to it
+costs more than creating the task), so the set's iteration asks the living loops for theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from asyncio import taskgroups
+from asyncio import tasks as _stock
+from typing import TYPE_CHECKING, Any
+
+from rondel import _rondel
+from rondel.loop import live_loops
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "NATIVE",
+    "Future",
+    "Handle",
+    "Task",
+    "TaskGroup",
+    "Timeout",
+    "TimerHandle",
+    "create_task",
+    "current_task",
+    "ensure_future",
+    "gather",
+    "sleep",
+    "timeout",
+    "timeout_at",
+]
+
+Future = _rondel.Future
+Task = _rondel.Task
+Handle = _rondel.Handle
+TimerHandle = _rondel.TimerHandle
+Timeout = _rondel.Timeout
+create_task = _rondel.create_task
+current_task = _rondel.current_task
+ensure_future = _rondel.ensure_future
+gather = _rondel.gather
+sleep = _rondel.sleep
+timeout = _rondel.timeout
+timeout_at = _rondel.timeout_at
+
+
+class TaskGroup(_rondel.TaskGroupBase, asyncio.TaskGroup):  # type: ignore[misc]
+    """asyncio's TaskGroup with native task creation and counting.
+
+    Entering, leaving and error handling are asyncio's own methods (Python docs: *Task Groups*), so
+    they are those of the Python that runs; what runs once per task is native.
+    """
+
+    _stock_create_task = taskgroups.TaskGroup.create_task
+
+
+NATIVE: dict[str, Any] = {
+    "Future": Future,
+    "Task": Task,
+    "TaskGroup": TaskGroup,
+    "Timeout": Timeout,
+    "create_task": create_task,
+    "current_task": current_task,
+    "ensure_future": ensure_future,
+    "gather": gather,
+    "sleep": sleep,
+    "timeout": timeout,
+    "timeout_at": timeout_at,
+}
+
+
+class _AllTasks(weakref.WeakSet[Any]):
+    """asyncio's registry of tasks, with the native ones of every living loop."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        for loop in list(live_loops):
+            yield from loop._native_tasks()
+
+    def __len__(self) -> int:
+        return super().__len__() + sum(len(loop._native_tasks()) for loop in list(live_loops))
+
+
+def _adopt_registry() -> None:
+    # 3.11 has `_all_tasks`, 3.12 on `_scheduled_tasks`; C code holds the same object and only calls
+    # its add() and discard(), so giving the object our class reaches everybody.
+    for name in ("_scheduled_tasks", "_all_tasks"):
+        registry = getattr(_stock, name, None)
+        if type(registry) is weakref.WeakSet:
+            registry.__class__ = _AllTasks
+            return
+
+
+_adopt_registry()
