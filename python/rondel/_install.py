@@ -16,8 +16,8 @@ What stays asyncio's own, and why:
   would hold for nothing.)
 * ``Handle`` and ``TimerHandle``: stock loops in other threads build theirs through these names.
 
-Threads: ``install`` and ``uninstall`` hold one lock and are idempotent. The replaced names serve any
-thread: on a loop that is not Rondel's the native functions do what asyncio's do.
+Threads: ``install`` and ``uninstall`` hold one lock and are idempotent. The replaced names serve
+any thread: on a loop that is not Rondel's the native functions do what asyncio's do.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The event loop policy and the loop factory.
 
-asyncio deprecates policies from 3.14 on and removes them in 3.16; until then ``asyncio.run`` without
-a ``loop_factory`` finds its loop through one. This module reads the interpreter's own policy class
-without touching the deprecated public names, so that importing it never warns.
+asyncio deprecates policies from 3.14 on and removes them in 3.16; until then ``asyncio.run``
+without a ``loop_factory`` finds its loop through one. This module reads the interpreter's own
+policy class without touching the deprecated public names, so that importing it never warns.
 """
 
 from asyncio import events, unix_events

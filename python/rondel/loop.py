@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import weakref
-from asyncio import constants, coroutines, events, sslproto
+from asyncio import constants, coroutines, events, sslproto, unix_events
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
@@ -37,7 +37,7 @@ logger = logging.getLogger("asyncio")
 live_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
 
-class EventLoop(_rondel.LoopBase, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop in Rust.
 
     A drop-in for ``asyncio.SelectorEventLoop`` (Python docs: *Event Loop*). Make one with

@@ -49,6 +49,12 @@ impl Parked {
         Parked(Some(OrphanPtr(obj.into_ptr())))
     }
 
+    /// A new reference to the content. Call with the GIL held.
+    pub fn get(&self) -> Option<Obj> {
+        // SAFETY: the parked reference keeps the object alive.
+        self.0.as_ref().map(|p| unsafe { Obj::from_borrowed(p.0) })
+    }
+
     /// Takes the reference back. Call with the GIL held.
     pub fn take(mut self) -> Option<Obj> {
         // SAFETY: the pointer was an owned reference when it was parked.

@@ -19,12 +19,16 @@
 //! never drop one while they hold a `RefCell` borrow or in the middle of an update: take it out,
 //! finish the update, then let it go.
 
+pub mod buffer;
 pub mod call;
 pub mod class;
 pub mod context;
 pub mod err;
+pub mod fd;
 pub mod freelist;
 pub mod gil;
+pub mod listener;
+pub mod local;
 pub mod method;
 pub mod module;
 pub mod obj;

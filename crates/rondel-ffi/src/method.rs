@@ -308,6 +308,21 @@ pub fn sent_to_result(sent: Sent) -> PyRes<Obj> {
     }
 }
 
+/// The `send(value)` method of a coroutine-like object, from the function of [`resume`].
+pub fn send<T: Class, F>(_f: F) -> MethodDef
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject
+    where
+        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+    {
+        // SAFETY: method descriptors check self's type; the value is alive for the call.
+        guard(|| unsafe { sent_to_result(item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(value))) })
+    }
+    def(c"send", c"Resume the coroutine.", ffi::PyMethodDefPointer { PyCFunction: tramp::<T, F> }, ffi::METH_O)
+}
+
 /// `__init__`.
 pub fn init<T: Class, F>(_f: F) -> SlotDef
 where

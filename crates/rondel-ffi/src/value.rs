@@ -268,3 +268,19 @@ pub fn is_str_exact(obj: Ref<'_>) -> bool {
     // SAFETY: alive.
     unsafe { ffi::PyUnicode_CheckExact(obj.as_ptr()) != 0 }
 }
+
+/// The `index`-th item of a tuple or a list, as a new reference.
+pub fn item(sequence: Ref<'_>, index: usize) -> Option<Obj> {
+    // SAFETY: type- and bounds-checked; the borrowed item is owned before anything else runs.
+    unsafe {
+        let at = index as isize;
+        if ffi::PyTuple_Check(sequence.as_ptr()) != 0 {
+            if at < ffi::PyTuple_GET_SIZE(sequence.as_ptr()) {
+                return Some(Obj::from_borrowed(ffi::PyTuple_GET_ITEM(sequence.as_ptr(), at)));
+            }
+        } else if ffi::PyList_Check(sequence.as_ptr()) != 0 && at < ffi::PyList_GET_SIZE(sequence.as_ptr()) {
+            return Some(Obj::from_borrowed(ffi::PyList_GET_ITEM(sequence.as_ptr(), at)));
+        }
+        None
+    }
+}

@@ -24,14 +24,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::{Method, Response, StatusCode, Version};
 use rondel_core::clock;
 use rondel_core::sleep::Sleep;
 
-use crate::exchange::{Aborted, Exchange, Inner, ResponseBody};
+use crate::exchange::{Exchange, Inner};
+use crate::response::{Aborted, ResponseBody};
 use crate::server::Shared;
 use crate::service::{ConnInfo, Deadline, Limits, Problem, Request, Service};
 use crate::stream::Stream;
@@ -290,6 +291,10 @@ enum Waiting {
     For(Deadline),
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a connection is in the large one for all but its last moments"
+)]
 enum Stage {
     Http(http1::Connection<Stream, Dispatch>),
     /// Closed for writing; reads on until the client has noticed, or the deadline.

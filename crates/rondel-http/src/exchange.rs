@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SERVER, TRANSFER_ENCODING,
@@ -34,78 +34,9 @@ use hyper::header::{
 use hyper::{Response, StatusCode, Version};
 
 use crate::conn::Link;
+use crate::outcome::{BodyPoll, Flow, SendError};
+use crate::response::{Aborted, ResponseBody};
 use crate::service::Event;
-
-/// What [`Exchange::poll_body`] has.
-#[derive(Debug, PartialEq, Eq)]
-pub enum BodyPoll {
-    /// The next part of the body; the last one has `more` false and may be empty.
-    Chunk { data: Bytes, more: bool },
-    /// Nothing yet; [`Event::Body`] follows.
-    Pending,
-    /// All of it was handed out before; [`Event::Gone`] may follow.
-    End,
-    /// The client has gone.
-    Gone,
-}
-
-/// Whether to send on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    Ready,
-    /// Hold back until [`Event::Writable`].
-    Full,
-}
-
-/// Why a part of a response was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The client has gone.
-    Gone,
-    /// A body before its head.
-    NotStarted,
-    /// A second head.
-    AlreadyStarted,
-    /// A body after its end.
-    AfterEnd,
-    /// Not a final status code: 200 to 999.
-    BadStatus,
-    /// `content-length` is no number, or there are two.
-    BadLength,
-    /// More body than `content-length` says. The connection is closed.
-    TooLong,
-    /// Less body than `content-length` says. The connection is closed.
-    TooShort,
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SendError::Gone => "the client has gone",
-            SendError::NotStarted => "response body sent before the response was started",
-            SendError::AlreadyStarted => "response started twice",
-            SendError::AfterEnd => "response body sent after its end",
-            SendError::BadStatus => "response status must be between 200 and 999",
-            SendError::BadLength => "response content-length must be one number",
-            SendError::TooLong => "response body longer than its content-length",
-            SendError::TooShort => "response body shorter than its content-length",
-        })
-    }
-}
-
-impl std::error::Error for SendError {}
-
-/// The application ended the response in the middle; closes the connection within hyper.
-#[derive(Debug)]
-pub(crate) struct Aborted;
-
-impl fmt::Display for Aborted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the application aborted the response")
-    }
-}
-
-impl std::error::Error for Aborted {}
 
 /// The request's body.
 enum Body {
@@ -607,7 +538,18 @@ impl Inner {
         Poll::Ready(Ok(response))
     }
 
-    fn poll_chunk(&self) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    /// Whether hyper has all of the response's body.
+    pub(crate) fn is_end(&self) -> bool {
+        let state = self.state.borrow();
+        state.complete && state.queued == 0 && !state.aborted
+    }
+
+    /// The response's length, if it is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.state.borrow().length
+    }
+
+    pub(crate) fn poll_chunk(&self) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let mut state = self.state.borrow_mut();
         if state.aborted {
             return Poll::Ready(Some(Err(Aborted)));
@@ -628,57 +570,5 @@ impl Inner {
             self.notify(Event::Writable);
         }
         Poll::Ready(Some(Ok(Frame::data(data))))
-    }
-}
-
-/// The response's body as hyper takes it.
-pub(crate) enum ResponseBody {
-    /// All there is.
-    Full(Bytes),
-    /// As it comes.
-    Stream(Rc<Inner>),
-}
-
-impl http_body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        match &mut *self {
-            ResponseBody::Full(data) if data.is_empty() => Poll::Ready(None),
-            ResponseBody::Full(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
-            ResponseBody::Stream(inner) => inner.poll_chunk(),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Full(data) => data.is_empty(),
-            ResponseBody::Stream(inner) => {
-                let state = inner.state.borrow();
-                state.complete && state.queued == 0 && !state.aborted
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Full(data) => SizeHint::with_exact(data.len() as u64),
-            ResponseBody::Stream(inner) => match inner.state.borrow().length {
-                Some(length) => SizeHint::with_exact(length),
-                None => SizeHint::new(),
-            },
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        if let ResponseBody::Stream(inner) = self {
-            inner.released();
-        }
     }
 }

@@ -18,6 +18,7 @@
 //! | [`service`] | the trait to implement, requests, limits, configuration |
 //! | [`exchange`] | one request and its response: body, queue, backpressure, disconnect |
 //! | [`server`] | listeners, connections, graceful and forced end |
+//! | `outcome`, `response` | what an exchange's operations give; its response as hyper takes it |
 //! | `conn` | the future of a connection, its deadlines |
 //! | `listener`, `stream` | accepting; a socket as hyper sees it |
 //!
@@ -28,11 +29,14 @@
 mod conn;
 pub mod exchange;
 mod listener;
+mod outcome;
+mod response;
 pub mod server;
 pub mod service;
 mod stream;
 
-pub use exchange::{BodyPoll, Exchange, Flow, SendError};
+pub use exchange::Exchange;
 pub use hyper::{self, http};
+pub use outcome::{BodyPoll, Flow, SendError};
 pub use server::{Drained, Server};
 pub use service::{Address, Config, ConnInfo, Deadline, Event, Limits, Problem, Request, Service};

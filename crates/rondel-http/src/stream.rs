@@ -1,9 +1,10 @@
 //! A socket as hyper reads and writes it.
 //!
 //! Edge-triggered: a read that comes back short has emptied the socket, so the next one waits for
-//! an edge instead of a system call that says `EAGAIN`. Bodies are written from where they lie
-//! (`writev`). Reads go through one buffer per server and are copied from there: `ReadBufCursor`
-//! would otherwise have to be zeroed for each read, which costs more than copying what came.
+//! an edge instead of a system call that says `EAGAIN`. Large bodies are written from where they
+//! lie (`writev`); small responses are gathered first. Reads go through one buffer per server and
+//! are copied from there: `ReadBufCursor` would otherwise have to be zeroed for each read, which
+//! costs more than copying what came.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -21,6 +22,10 @@ use crate::conn::Link;
 
 /// As large as hyper's read buffer can get with the default limits.
 pub(crate) const SCRATCH: usize = 64 * 1024;
+
+/// Up to this many bytes, head and body are put together and sent by `send`, which costs the
+/// kernel less than `writev` of the parts.
+const GATHER: usize = 4096;
 
 pub(crate) type Scratch = Rc<RefCell<Box<[u8]>>>;
 
@@ -210,11 +215,21 @@ impl Write for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        match bufs {
-            // `send` is a little cheaper than `writev` of one.
-            [one] => this.poll_send(cx, |socket| socket.write(one)),
-            _ => this.poll_send(cx, |socket| socket.write_vectored(bufs)),
+        if let [one] = bufs {
+            return this.poll_send(cx, |socket| socket.write(one));
         }
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if total > GATHER {
+            return this.poll_send(cx, |socket| socket.write_vectored(bufs));
+        }
+        let scratch = Rc::clone(&this.scratch);
+        let mut scratch = scratch.borrow_mut();
+        let mut end = 0;
+        for buf in bufs {
+            scratch[end..end + buf.len()].copy_from_slice(buf);
+            end += buf.len();
+        }
+        this.poll_send(cx, |socket| socket.write(&scratch[..end]))
     }
 
     fn is_write_vectored(&self) -> bool {

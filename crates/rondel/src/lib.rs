@@ -17,6 +17,7 @@ mod future;
 mod handle;
 mod net;
 mod primitives;
+mod server;
 mod task;
 
 use pyo3::prelude::*;
@@ -29,8 +30,9 @@ fn fill(m: &module::Module) -> PyRes<()> {
     let stock = consts::stock();
     let offset = class::basicsize(stock.task.borrow()).max(class::basicsize(stock.future.borrow()));
     let offset = offset.next_multiple_of(16);
-    let types: [(&std::ffi::CStr, Obj); 11] = {
+    let types: [(&std::ffi::CStr, Obj); 15] = {
         let [handle, timer] = handle::build()?;
+        let [http_server, cycle, receive, send] = server::build()?;
         [
             (c"LoopBase", event_loop::build()?),
             (c"Future", future::build(offset)?),
@@ -43,12 +45,18 @@ fn fill(m: &module::Module) -> PyRes<()> {
             (c"sleep_coroutine", primitives::sleep::build()?),
             (c"Immediate", primitives::immediate::build()?),
             (c"TcpTransportBase", net::tcp::build()?),
+            (c"HttpServer", http_server),
+            (c"Cycle", cycle),
+            (c"ReceiveCall", receive),
+            (c"SendCall", send),
         ]
     };
     for (name, ty) in types {
         m.add(name, ty)?;
     }
-    method::add_functions(m.obj(), primitives::functions::definitions())
+    let mut functions = primitives::functions::definitions();
+    functions.extend(server::definitions());
+    method::add_functions(m.obj(), functions)
 }
 
 #[pymodule]

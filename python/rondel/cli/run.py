@@ -129,9 +129,7 @@ def _run_script(program: Program, namespace: dict[str, Any]) -> int:
         reason = f"[Errno {error.errno}] {error.strerror}"
         sys.stderr.write(f"rondel: can't open file {path!r}: {reason}\n")
         return 2
-    _set_argv(
-        [program.target, *program.arguments], path0=os.path.dirname(os.path.realpath(path))
-    )
+    _set_argv([program.target, *program.arguments], path0=os.path.dirname(os.path.realpath(path)))
     namespace.update(__cached__=None, __file__=path, __loader__=loader)
     code: CodeType | None
     if isinstance(loader, SourcelessFileLoader):
@@ -210,10 +208,12 @@ def _compile_text(source: str, name: str) -> CodeType:
     if sys.version_info >= (3, 13):
         import linecache
 
-        # From 3.13 on tracebacks show the lines of -c; the interpreter registers them just so.
-        register = getattr(linecache, "_register_code", None)
-        if register is not None:
-            register(code, source, name)
+        # From 3.13 on tracebacks show the lines of -c. The interpreter registers them just so: by
+        # code object where linecache looks up code objects (3.13.1 and later), else by name.
+        by_code = hasattr(linecache, "_getline_from_code")
+        linecache._register_code(  # type: ignore[attr-defined]
+            code if by_code else name, source, name
+        )
     return code
 
 

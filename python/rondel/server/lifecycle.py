@@ -3,8 +3,8 @@
     start: lifespan startup ─► listen ─► native server ─► banner
     stop:  native shutdown (deadline) ─► lifespan shutdown ─► sockets closed
 
-Signals (main thread only): the first SIGINT or SIGTERM stops gracefully; the second cuts off what is
-left at once; a third kills the process, as the default handlers are back by then.
+Signals (main thread only): the first SIGINT or SIGTERM stops gracefully; the second cuts off what
+is left at once; a third kills the process, as the default handlers are back by then.
 
 Invariants: what ``start`` began is undone if it fails half-way; ``stop`` is idempotent and bounded
 by the graceful and the lifespan timeout.
@@ -93,7 +93,8 @@ class Server:
         with self._signal_handlers():
             starting = asyncio.ensure_future(self.start())
             asked = asyncio.ensure_future(self._asked.wait())
-            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {starting, asked}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
                 logger.info("stopped while starting")
                 starting.cancel()
@@ -119,7 +120,8 @@ class Server:
     async def _shut_down(self, native: NativeServer, limit: float) -> int:
         ended = native.shutdown(limit)
         forced = asyncio.ensure_future(self._forced.wait())
-        await asyncio.wait({ended, forced}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {ended, forced}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
         if not ended.done():
             native.shutdown(0)

@@ -1,9 +1,9 @@
 """The ASGI lifespan protocol: one task of the application's that lives as long as the server.
 
     IDLE ──start──► STARTING ──startup.complete──► UP ──shutdown event──► STOPPING ──► DONE
-                       │ startup.failed, or (mode "on") raised or returned ──► LifespanFailed
+                       │ startup.failed, or (mode "on") raised or returned ──► LifespanError
                        │ mode "auto": raised or returned ──► ABSENT (served without lifespan)
-                       └ timeout ──► LifespanFailed
+                       └ timeout ──► LifespanError
 
 Invariants: in mode "auto" an application without lifespan is served quietly, as the ASGI
 specification asks; only one that had begun to (it took the startup event, then raised) is reported
@@ -19,12 +19,12 @@ from typing import Any
 from rondel.server.config import ASGIApp, LifespanMode, Message
 from rondel.server.errors import ServeError
 
-__all__ = ["Lifespan", "LifespanFailed"]
+__all__ = ["Lifespan", "LifespanError"]
 
 logger = logging.getLogger("rondel.server")
 
 
-class LifespanFailed(ServeError):
+class LifespanError(ServeError):
     """The application said, or showed, that it cannot start."""
 
 
@@ -61,7 +61,7 @@ class Lifespan:
         return self._state is _State.UP
 
     async def start(self) -> None:
-        """Run the application's startup; LifespanFailed if it must not be served."""
+        """Run the application's startup; LifespanError if it must not be served."""
         if self._mode == "off":
             self._state = _State.ABSENT
             return
@@ -70,7 +70,7 @@ class Lifespan:
         self._state = _State.STARTING
         self._task = loop.create_task(self._run(), name="rondel-lifespan")
         await asyncio.wait(
-            {self._answer, self._task},
+            _either(self._answer, self._task),
             timeout=self._timeout,
             return_when=asyncio.FIRST_COMPLETED,
         )
@@ -80,10 +80,10 @@ class Lifespan:
                 self._state = _State.UP
                 return
             await self._end()
-            raise LifespanFailed(f"the application's startup failed{_colon(failure)}")
+            raise LifespanError(f"the application's startup failed{_colon(failure)}")
         if not self._task.done():
             await self._end()
-            raise LifespanFailed(
+            raise LifespanError(
                 f"the application's startup took more than {self._timeout:g} s; "
                 "give it more with --lifespan-timeout, or skip it with --lifespan off"
             )
@@ -98,7 +98,7 @@ class Lifespan:
         self._state = _State.STOPPING
         self._shutdown_wanted.set()
         await asyncio.wait(
-            {self._answer, self._task},
+            _either(self._answer, self._task),
             timeout=self._timeout,
             return_when=asyncio.FIRST_COMPLETED,
         )
@@ -129,9 +129,8 @@ class Lifespan:
             if error is not None:
                 logger.error("exception in the application's startup", exc_info=error)
             how = "returned" if error is None else f"raised {type(error).__name__}: {error}"
-            raise LifespanFailed(
-                f"the application has no lifespan: it {how}; "
-                "--lifespan auto serves it all the same"
+            raise LifespanError(
+                f"the application has no lifespan: it {how}; --lifespan auto serves it all the same"
             )
         if error is not None and self._took_startup:
             logger.warning(
@@ -186,6 +185,11 @@ class Lifespan:
 
     def _answer_given(self) -> bool:
         return self._answer is not None and self._answer.done()
+
+
+def _either(*futures: "asyncio.Future[Any]") -> "set[asyncio.Future[Any]]":
+    """A set for ``asyncio.wait``, of one type for the checker."""
+    return set(futures)
 
 
 def _colon(text: str) -> str:

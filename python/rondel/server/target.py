@@ -88,9 +88,7 @@ def check_asgi(app: object, name: str) -> None:
         )
     if _accepts(signature, 0):
         raise ServeError(f"{name} takes no arguments: if it makes the application, add --factory")
-    raise ServeError(
-        f"{name} is not an ASGI 3 application: it must accept (scope, receive, send)"
-    )
+    raise ServeError(f"{name} is not an ASGI 3 application: it must accept (scope, receive, send)")
 
 
 def _accepts(signature: inspect.Signature, count: int) -> bool:

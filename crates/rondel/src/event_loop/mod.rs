@@ -23,6 +23,7 @@ use crate::net::tcp::TcpTransport;
 use crate::primitives::gather::Gather;
 use crate::primitives::task_group::TaskGroup;
 use crate::primitives::timeout::Timeout;
+use crate::server::{Cycle, Door};
 use crate::task::Task;
 use rondel_core::driver::Driver;
 use rondel_core::timers::{TimerKey, Timers};
@@ -33,6 +34,7 @@ use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// An entry of the ready queue. Each is one of asyncio's `call_soon` hops.
@@ -51,6 +53,8 @@ pub(crate) enum Ready {
     GatherChild(Own<Gather>, Own<Future>),
     /// A task of a group is done.
     GroupChild(Own<TaskGroup>, Own<Future>),
+    /// The task of a request is done.
+    RequestDone(Own<Cycle>, Own<Future>),
     /// Readiness of a native transport's socket.
     Io(Own<TcpTransport>, IoEvent),
 }
@@ -105,6 +109,8 @@ pub(crate) struct LoopBase {
     watches: RefCell<HashMap<RawFd, Watch>>,
     /// Native transports by edge token.
     transports: RefCell<HashMap<u32, Own<TcpTransport>>>,
+    /// The HTTP servers of this loop: what they queue is dealt with after each poll.
+    doors: RefCell<Vec<Rc<Door>>>,
     /// None before `_setup` and after `close`.
     driver: RefCell<Option<Driver>>,
     waker: OnceCell<Arc<LoopWaker>>,
@@ -152,6 +158,10 @@ impl Class for LoopBase {
                     }
                     Ready::GroupChild(group, future) => {
                         visit.obj(group.obj());
+                        visit.obj(future.obj());
+                    }
+                    Ready::RequestDone(cycle, future) => {
+                        visit.obj(cycle.obj());
                         visit.obj(future.obj());
                     }
                     Ready::Io(transport, _) => visit.obj(transport.obj()),
@@ -260,6 +270,10 @@ impl LoopBase {
         work(driver).map_err(|e| err::raise_io(&e))
     }
 
+    pub(crate) fn add_door(&self, door: Rc<Door>) {
+        self.doors.borrow_mut().push(door);
+    }
+
     /// Registers a native transport's socket; events come as [`Ready::Io`].
     pub(crate) fn register_transport(&self, fd: RawFd, transport: Own<TcpTransport>) -> PyRes<u32> {
         let token = self.with_driver(|driver| driver.register_edge(fd))?;
@@ -294,6 +308,8 @@ impl LoopBase {
         drop(watches);
         let transports = self.transports.take();
         drop(transports);
+        let doors = self.doors.take();
+        drop(doors);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{handle, task};
 use rondel_core::clock;
 use rondel_core::driver;
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::{Inst, Obj, PyRes, gil, value};
+use rondel_ffi::{Inst, Obj, PyRes, gil, local, value};
 use std::time::Duration;
 
 /// While callbacks are ready, the system is asked for events this often (nanoseconds). A poll costs
@@ -98,16 +98,27 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, now: u64, ready: &mut driver::Ready
         return Err(Builtin::Runtime.raise("the loop polls in another thread"));
     };
     let Some(active) = driver.as_mut() else { return Err(closed_error()) };
+    let doors = slf.doors.borrow();
+    let arrived = || doors.iter().any(|door| door.has_arrivals());
     // Short polls keep the GIL: giving it up and taking it back costs more than the call.
     let short = timeout == Some(Duration::ZERO) && !active.has_woken();
     let polled = if short {
         active.turn(timeout, ready)
     } else {
         slf.leave()?;
-        gil::detached(|| active.turn(timeout, ready))
+        gil::detached(|| {
+            // Responses go out before the wait; what came in by that ends it.
+            if active.has_woken() && (active.run_futures() || arrived()) {
+                return active.turn(Some(Duration::ZERO), ready);
+            }
+            active.turn(timeout, ready)
+        })
     };
     drop(driver);
+    drop(doors);
+    local::bury();
     polled.map_err(|e| err::raise_io(&e))?;
+    enter_doors(slf)?;
     for event in &ready.fds {
         queue_watchers(slf, event);
     }
@@ -124,6 +135,19 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, now: u64, ready: &mut driver::Ready
         }
     }
     err::check_signals()
+}
+
+/// Lets each server's requests in.
+fn enter_doors(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+    let mut i = 0;
+    loop {
+        let door = slf.doors.borrow().get(i).cloned();
+        match door {
+            None => return Ok(()),
+            Some(door) => door.enter(slf)?,
+        }
+        i += 1;
+    }
 }
 
 fn queue_watchers(slf: Inst<'_, LoopBase>, event: &driver::FdEvent) {
@@ -179,6 +203,7 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
         Ready::Expire(timeout) => crate::primitives::timeout::expire(timeout),
         Ready::GatherChild(gather, child) => crate::primitives::gather::child_done(gather, child),
         Ready::GroupChild(group, child) => crate::primitives::task_group::child_done(group, child),
+        Ready::RequestDone(cycle, task) => crate::server::finished(cycle, task.obj()),
         Ready::Io(transport, event) => crate::net::tcp::on_event(slf, transport, event),
     }
 }

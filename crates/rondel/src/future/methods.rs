@@ -263,6 +263,7 @@ fn get_callbacks(slf: Inst<'_, Future>) -> PyRes<Obj> {
             }
             Callback::Gather(gather) => (gather.obj().own(), Obj::none()),
             Callback::Group(group) => (group.obj().own(), Obj::none()),
+            Callback::Request(cycle) => (cycle.obj().own(), Obj::none()),
         };
         pairs.push(value::tuple([function, context])?);
         Ok(())

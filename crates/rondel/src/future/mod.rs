@@ -27,6 +27,7 @@ use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::primitives::gather::Gather;
 use crate::primitives::task_group::TaskGroup;
+use crate::server::Cycle;
 use crate::task::Task;
 use rondel_ffi::class::{ObjCell, OwnCell, Visit, peek};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, err, value};
@@ -62,6 +63,8 @@ pub(crate) enum Callback {
     Gather(Own<Gather>),
     /// It is a task of a group.
     Group(Own<TaskGroup>),
+    /// It is the task of a request.
+    Request(Own<Cycle>),
 }
 
 /// What few futures need, kept out of line.
@@ -160,6 +163,7 @@ impl Callback {
             Callback::Wake(task) => visit.obj(task.obj()),
             Callback::Gather(gather) => visit.obj(gather.obj()),
             Callback::Group(group) => visit.obj(group.obj()),
+            Callback::Request(cycle) => visit.obj(cycle.obj()),
         }
     }
 }
@@ -272,6 +276,14 @@ pub(crate) fn finish(fut: Inst<'_, Future>, state: State, result: Option<Obj>) -
     Ok(())
 }
 
+/// Sets the result of a future that may be done (cancelled) already.
+pub(crate) fn resolve(fut: Ref<'_>, result: Obj) -> PyRes<()> {
+    match fut.exact::<Future>() {
+        Some(fut) if !fut.done() => finish(fut, State::Finished, Some(result)),
+        _ => Ok(()),
+    }
+}
+
 /// Fails the future with an exception instance.
 pub(crate) fn fail(fut: Inst<'_, Future>, exc: Obj) -> PyRes<()> {
     if let Some(tb) = err::traceback_of(exc.borrow()) {
@@ -329,6 +341,7 @@ pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
                 Callback::Wake(task) => Ready::Step(task),
                 Callback::Gather(gather) => Ready::GatherChild(gather, fut.own()),
                 Callback::Group(group) => Ready::GroupChild(group, fut.own()),
+                Callback::Request(cycle) => Ready::RequestDone(cycle, fut.own()),
                 Callback::Python { function, context } => {
                     home.check_open()?;
                     Ready::Run(crate::handle::for_callback(home, function, fut.obj().own(), context)?)
@@ -348,8 +361,8 @@ fn schedule_foreign(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
     let (function, context) = match callback {
         Callback::Python { function, context } => (function, Some(context)),
         Callback::Wake(task) => (crate::task::bound_wakeup(task.inst())?, task.context.get()),
-        // A native gather or group waits on futures of its own Rondel loop only.
-        Callback::Gather(_) | Callback::Group(_) => return Ok(()),
+        // These wait on futures of their own Rondel loop only.
+        Callback::Gather(_) | Callback::Group(_) | Callback::Request(_) => return Ok(()),
     };
     match context {
         Some(context) => call::method_kw(

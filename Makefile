@@ -1,0 +1,98 @@
+# Rondel's commands. Each does its own set-up in a private virtual environment.
+#
+#   PYTHON   the interpreter to build for (default: python3), any CPython from 3.11 on
+#   VENV     the virtual environment (default: .venv); keep one per PYTHON
+#   INSTALL  what `test` and `lint` install first: dev (quick build) or build (release wheel)
+
+PYTHON ?= python3
+VENV ?= .venv
+INSTALL ?= dev
+BIN := $(VENV)/bin
+# cargo's build scripts and maturin find the venv's interpreter by these.
+export PYO3_PYTHON := $(abspath $(BIN))/python
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(BIN)/python -m pip
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build dev demo test test-rust test-python test-all bench lint lint-rust \
+        lint-python conformance clean
+
+help: ## this list
+	@printf 'usage: make TARGET [PYTHON=python3] [VENV=.venv]\n\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+# A venv belongs to one interpreter; a PYTHON that was asked for must be the one it has.
+tools:
+	@scripts/check-tools.sh "$(PYTHON)"
+ifneq ($(origin PYTHON),file)
+	@scripts/check-venv.sh "$(PYTHON)" "$(VENV)"
+endif
+
+$(VENV)/.ready: pyproject.toml | tools
+	@test -x $(BIN)/python || { echo "making the virtual environment $(VENV)"; \
+	    "$(PYTHON)" -m venv $(VENV); }
+	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@$(PIP) install --quiet --group build
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.ready
+	@echo "installing what the tests need"
+	@$(PIP) install --quiet --group test
+	@touch $@
+
+$(VENV)/.lint-ready: $(VENV)/.ready
+	@echo "installing what the checks need"
+	@$(PIP) install --quiet --group lint
+	@touch $@
+
+build: $(VENV)/.ready ## the release wheel in dist/, installed in .venv
+	@echo "building the release wheel: the first time takes 2 to 4 minutes on two cores"
+	@rm -rf $(VENV)/dist
+	@$(BIN)/maturin build --release --interpreter $(BIN)/python --out $(VENV)/dist
+	@mkdir -p dist && cp $(VENV)/dist/*.whl dist/
+	@$(PIP) install --quiet --force-reinstall --no-deps $(VENV)/dist/*.whl
+	@echo "built: dist/$$(basename $(VENV)/dist/*.whl)"
+
+dev: $(VENV)/.ready ## a quick build, Python sources in place (edit and run)
+	@echo "building the quick profile: the first time takes a minute or two on two cores"
+	@$(BIN)/maturin develop --profile dev-fast
+
+demo: build ## serve the example Django project on http://127.0.0.1:8000
+	@scripts/demo.sh $(BIN)
+
+test: test-rust test-python ## all tests, of the crates and of the package
+
+test-rust: $(VENV)/.ready ## tests of the crates that know no Python
+	@scripts/test-rust.sh
+
+test-python: $(INSTALL) $(VENV)/.test-ready ## the pytest suite (TESTS="tests/cli -k serve")
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-all: ## the tests on every CPython found here (3.11, 3.12, 3.13)
+	@scripts/pythons.sh 3.11 3.12 3.13 | while read -r version python; do \
+	    echo "== CPython $$version"; \
+	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" || exit 1; \
+	done
+
+lint: lint-rust lint-python ## formatting, clippy, ruff, mypy, stubtest
+
+lint-rust: $(VENV)/.ready
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+lint-python: $(INSTALL) $(VENV)/.lint-ready
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/stubtest.py
+
+bench: build ## side by side with peers from PyPI; tables in benchmarks/results/
+	@$(BIN)/python -m benchmarks
+
+conformance: $(INSTALL) $(VENV)/.test-ready ## CPython's own asyncio tests, and anyio's, on Rondel
+	@$(BIN)/python -m tests.conformance
+
+clean: ## remove everything that was built, environments too
+	@rm -rf target dist .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache
+	@rm -f python/rondel/_rondel*.so

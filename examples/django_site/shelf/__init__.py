@@ -1,0 +1,1 @@
+"""A small bookshelf that shows each way of concurrency inside Django views."""

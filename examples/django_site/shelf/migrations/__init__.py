@@ -1,0 +1,1 @@
+"""Schema of the shelf, step by step."""

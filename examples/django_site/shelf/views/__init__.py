@@ -1,0 +1,1 @@
+"""Views: `books` (forms and the database), `concurrency`, `streaming`, `pages`, `api`."""

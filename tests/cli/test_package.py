@@ -1,0 +1,137 @@
+"""The package's names: all of asyncio's and the few of its own, and clear refusals."""
+
+import asyncio
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rondel
+
+OWN = {
+    "EventLoop",
+    "EventLoopPolicy",
+    "Runner",
+    "install",
+    "installed",
+    "new_event_loop",
+    "run",
+    "uninstall",
+}
+
+
+def test_it_offers_every_public_name_of_asyncio() -> None:
+    assert set(rondel.__all__) == {*asyncio.__all__, *OWN}
+    for name in asyncio.__all__:
+        assert hasattr(rondel, name), name
+
+
+def test_what_is_not_native_is_asyncios_own() -> None:
+    def differs(name: str) -> bool:
+        return getattr(rondel, name) is not getattr(asyncio, name)
+
+    # By name, not by asyncio.__all__, which forgets some in 3.11.
+    native = ("sleep", "gather", "create_task", "Task", "Future", "TaskGroup", "timeout", "run")
+    assert [name for name in native if not differs(name)] == []
+    stock = ("Queue", "Lock", "CancelledError", "TimeoutError", "AbstractEventLoop", "Protocol")
+    assert [name for name in stock if differs(name)] == []
+
+
+def test_asyncios_submodules_are_reachable() -> None:
+    for name in ("subprocess", "events", "locks", "exceptions", "streams"):
+        assert getattr(rondel, name) is getattr(asyncio, name)
+    from rondel import subprocess as reached
+
+    assert reached is asyncio.subprocess
+
+
+def test_unknown_names_are_refused_in_its_own_name() -> None:
+    with pytest.raises(AttributeError, match="module 'rondel' has no attribute 'nothing'"):
+        _ = rondel.nothing
+
+
+def test_version_is_the_distributions() -> None:
+    assert rondel.__version__ == importlib.metadata.version("rondel")
+
+
+def test_it_is_typed() -> None:
+    assert (Path(rondel.__file__).parent / "py.typed").exists()
+
+
+def test_runner_makes_its_loop_current_and_unsets_it() -> None:
+    with rondel.Runner() as runner:
+        assert isinstance(runner, asyncio.Runner)
+        assert asyncio.get_event_loop_policy().get_event_loop() is runner.get_loop()
+    policy: Any = asyncio.get_event_loop_policy()
+    assert policy._local._loop is None
+
+
+def test_run_refuses_to_nest_in_asyncios_words() -> None:
+    async def main() -> None:
+        coroutine = asyncio.sleep(0)
+        try:
+            with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
+                rondel.run(coroutine)
+        finally:
+            coroutine.close()
+
+    rondel.run(main())
+
+
+def test_debug_reaches_the_loop() -> None:
+    async def debug() -> bool:
+        return asyncio.get_running_loop().get_debug()
+
+    assert rondel.run(debug(), debug=True) is True
+    assert rondel.run(debug(), debug=False) is False
+
+
+def fails_to_import(directory: Path) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import rondel"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    return ended.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package without its native module, found before the installed one."""
+    source = Path(rondel.__file__).parent
+    ignored = shutil.ignore_patterns("_rondel*.so", "__pycache__")
+    shutil.copytree(source, tmp_path / "rondel", ignore=ignored)
+    return tmp_path
+
+
+def test_a_missing_native_module_is_told_with_the_remedy(copy: Path) -> None:
+    line = fails_to_import(copy)
+    assert line.startswith("ImportError: rondel's native module is missing for CPython 3.")
+    assert "pip install" in line
+
+
+def test_a_build_for_another_python_is_told(copy: Path) -> None:
+    (copy / "rondel" / "_rondel.cpython-39-x86_64-linux-gnu.so").write_bytes(b"")
+    line = fails_to_import(copy)
+    assert "built for another Python" in line
+    assert "_rondel.cpython-39-x86_64-linux-gnu.so" in line
+
+
+def test_a_native_module_that_does_not_load_is_told(copy: Path) -> None:
+    (copy / "rondel" / "_rondel.abi3.so").write_bytes(b"not a library")
+    line = fails_to_import(copy)
+    assert "does not load" in line
+
+
+def test_free_threaded_builds_are_refused(copy: Path) -> None:
+    init = copy / "rondel" / "__init__.py"
+    init.write_text("import sys\nsys.abiflags = 't'\n" + init.read_text())
+    assert "free-threaded" in fails_to_import(copy)

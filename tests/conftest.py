@@ -1,0 +1,77 @@
+"""How tests meet the runtimes (see `support`), and what no test may do.
+
+- `runtime` runs a test once on asyncio and once on each way into Rondel, `aio` is that
+  runtime's namespace (`asyncio` or `rondel`), `loop` a fresh loop that is closed afterwards.
+- an `async def` test is the main coroutine of a fresh Runner of its runtime.
+- every warning is an error, ResourceWarnings and exceptions in finalisers among them;
+  every test has a bounded time.
+
+RONDEL_TEST_ONLY_ASYNCIO=1 leaves the oracle alone, for work on the tests without a build.
+"""
+
+import asyncio
+import gc
+import importlib
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.support import ONLY_ASYNCIO, RUNTIMES, Runtime
+
+SECONDS_PER_TEST = 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
+    # Python 3.14 deprecates policies; the suites use them where asyncio still has them.
+    config.addinivalue_line("filterwarnings", "ignore:.*event_loop_policy:DeprecationWarning")
+    if ONLY_ASYNCIO:
+        return
+    try:
+        importlib.import_module("rondel").new_event_loop().close()
+    except ImportError as error:
+        raise pytest.UsageError(
+            f"rondel cannot be imported ({error}): build it with `make build`, or set "
+            "RONDEL_TEST_ONLY_ASYNCIO=1 to run the tests on stock asyncio alone"
+        ) from error
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
+    # Each test ends with a full collection: keep what exists by now out of it.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    runtime = pyfuncitem.funcargs.get("runtime")
+    if not isinstance(runtime, Runtime):
+        pytest.fail("an async test needs the `runtime` or `aio` fixture")
+    names = inspect.signature(pyfuncitem.obj).parameters
+    runtime.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    gc.collect()  # an earlier test's garbage is not this one's leak
+    runtime = Runtime(request.param)
+    yield runtime
+    runtime.finish()
+
+
+@pytest.fixture
+def aio(runtime: Runtime) -> ModuleType:
+    return runtime.aio
+
+
+@pytest.fixture
+def loop(runtime: Runtime) -> asyncio.AbstractEventLoop:
+    return runtime.new_event_loop()

@@ -1,0 +1,1 @@
+"""TCP, streams and descriptor watching, on asyncio and on Rondel."""

@@ -1,0 +1,1 @@
+"""The loop, futures, tasks and everything built of them, on asyncio and on Rondel."""

@@ -1,0 +1,244 @@
+"""The exception handler, the debug flag and slow callbacks."""
+
+import asyncio
+import gc
+import logging
+import time
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support import Runtime, spin
+
+Loop = asyncio.AbstractEventLoop
+
+
+def fail() -> None:
+    raise ZeroDivisionError("from a callback")
+
+
+def run_once(loop: Loop) -> None:
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_an_error_in_a_callback_reaches_the_handler_and_the_loop_goes_on(
+    runtime: Runtime, loop: Loop
+) -> None:
+    seen: list[str] = []
+    handle = loop.call_soon(fail)
+    loop.call_soon(seen.append, "went on")
+    run_once(loop)
+    assert seen == ["went on"]
+    (context,) = runtime.take_errors()
+    assert isinstance(context["exception"], ZeroDivisionError)
+    assert "Exception in callback" in context["message"]
+    assert "fail" in context["message"]
+    assert context["handle"] is handle
+
+
+def test_an_error_in_a_timer_reaches_the_handler(runtime: Runtime, loop: Loop) -> None:
+    loop.call_later(0.001, fail)
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    (context,) = runtime.take_errors()
+    assert isinstance(context["handle"], asyncio.TimerHandle)
+
+
+def test_the_handler_is_called_with_the_loop_and_the_context(loop: Loop) -> None:
+    calls: list[tuple[Loop, dict[str, Any]]] = []
+    loop.set_exception_handler(lambda *args: calls.append(args))
+    loop.call_exception_handler({"message": "hello", "extra": 1})
+    assert calls == [(loop, {"message": "hello", "extra": 1})]
+
+
+def test_the_handler_can_be_read_and_reset(loop: Loop) -> None:
+    def handler(loop: Loop, context: dict[str, Any]) -> None: ...
+
+    loop.set_exception_handler(handler)
+    assert loop.get_exception_handler() is handler
+    loop.set_exception_handler(None)
+    assert loop.get_exception_handler() is None
+    with pytest.raises(TypeError, match="callable"):
+        loop.set_exception_handler("not callable")  # type: ignore[arg-type]
+
+
+def test_the_default_handler_logs_the_traceback(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_exception_handler(None)
+    loop.call_soon(fail)
+    run_once(loop)
+    (record,) = caplog.records
+    assert record.name == "asyncio"
+    assert record.levelno == logging.ERROR
+    assert "Exception in callback fail()" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_an_error_in_the_handler_itself_is_logged(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(loop: Loop, context: dict[str, Any]) -> None:
+        raise KeyError("in the handler")
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(fail)
+    run_once(loop)
+    assert "Unhandled error in exception handler" in caplog.text
+    assert "in the handler" in caplog.text
+    assert "from a callback" in caplog.text
+
+
+def test_a_handler_can_delegate_to_the_default_one(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_exception_handler(lambda loop, context: loop.default_exception_handler(context))
+    loop.call_exception_handler({"message": "delegated", "answer": 42})
+    assert "delegated" in caplog.text
+    assert "answer: 42" in caplog.text
+
+
+def test_base_exceptions_in_the_handler_leave_the_loop(loop: Loop) -> None:
+    def handler(loop: Loop, context: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(fail)
+    with pytest.raises(KeyboardInterrupt):
+        run_once(loop)
+
+
+def test_the_traceback_starts_in_the_users_callback(runtime: Runtime, loop: Loop) -> None:
+    loop.call_soon(fail)
+    run_once(loop)
+    (context,) = runtime.take_errors()
+    names = []
+    frame = context["exception"].__traceback__
+    while frame is not None:
+        names.append(frame.tb_frame.f_code.co_name)
+        frame = frame.tb_next
+    assert names[-1] == "fail"
+
+
+def test_debug_can_be_set_and_read(loop: Loop) -> None:
+    assert loop.get_debug() is False
+    loop.set_debug(True)
+    assert loop.get_debug() is True
+    assert "debug=True" in repr(loop)
+
+
+def test_debug_mode_names_a_slow_callback(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+    loop.call_soon(time.sleep, 0.02)
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        run_once(loop)
+    assert any("took 0.02" in record.getMessage() for record in caplog.records)
+
+
+def test_debug_mode_names_a_slow_task_step(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def dawdle() -> None:
+        runtime.aio.get_running_loop().slow_callback_duration = 0.01
+        time.sleep(0.02)
+
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        runtime.run(dawdle(), debug=True)
+    assert any(
+        "took 0.02" in record.getMessage() and "dawdle" in record.getMessage()
+        for record in caplog.records
+    )
+
+
+def test_slow_callbacks_are_silent_without_debug(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.slow_callback_duration = 0.001
+    loop.call_soon(time.sleep, 0.01)
+    run_once(loop)
+    assert caplog.records == []
+
+
+async def test_debug_mode_refuses_call_soon_from_another_thread(runtime: Runtime) -> None:
+    loop = runtime.aio.get_running_loop()
+    loop.set_debug(True)
+    with pytest.raises(RuntimeError, match="Non-thread-safe operation"):
+        await loop.run_in_executor(None, loop.call_soon, print)
+    loop.set_debug(False)
+
+
+def test_debug_mode_keeps_where_a_handle_and_a_task_were_made(
+    runtime: Runtime, loop: Loop
+) -> None:
+    loop.set_debug(True)
+    loop.call_soon(fail)
+    run_once(loop)
+    (context,) = runtime.take_errors()
+    assert any(frame.name.startswith("test_debug_mode_keeps") for frame in
+               context["source_traceback"])
+
+
+def test_run_sets_the_debug_flag(runtime: Runtime) -> None:
+    async def debug() -> bool:
+        return bool(runtime.aio.get_running_loop().get_debug())
+
+    assert runtime.run(debug(), debug=True) is True
+    assert runtime.run(debug(), debug=False) is False
+
+
+async def test_an_exception_nobody_retrieved_is_reported(runtime: Runtime) -> None:
+    async def broken() -> None:
+        raise KeyError("unseen")
+
+    task = runtime.aio.create_task(broken(), name="unseen")
+    await spin(runtime.aio)
+    del task
+    (context,) = runtime.take_errors()
+    assert context["message"] == "Task exception was never retrieved"
+    assert "unseen" in repr(context["future"])
+    assert isinstance(context["exception"], KeyError)
+
+
+async def test_a_future_exception_nobody_retrieved_is_reported(runtime: Runtime) -> None:
+    future = runtime.aio.get_running_loop().create_future()
+    future.set_exception(KeyError("unseen"))
+    del future
+    (context,) = runtime.take_errors()
+    assert context["message"] == "Future exception was never retrieved"
+
+
+@pytest.mark.parametrize("look", ["exception", "result", "await"])
+async def test_an_exception_that_was_looked_at_is_not_reported(aio: ModuleType, look: str) -> None:
+    future = aio.get_running_loop().create_future()
+    future.set_exception(KeyError("seen"))
+    if look == "exception":
+        assert isinstance(future.exception(), KeyError)
+    else:
+        with pytest.raises(KeyError):
+            if look == "result":
+                future.result()
+            else:
+                await future
+    del future
+
+
+def test_a_pending_task_that_is_destroyed_is_reported(runtime: Runtime) -> None:
+    async def main() -> None:
+        loop = runtime.aio.get_running_loop()
+
+        async def wait_for_nothing() -> None:
+            await loop.create_future()
+
+        task = runtime.aio.create_task(wait_for_nothing(), name="forgotten")
+        await runtime.aio.sleep(0)
+        del task
+        gc.collect()
+
+    runtime.run(main())
+    (context,) = runtime.take_errors()
+    assert context["message"] == "Task was destroyed but it is pending!"
+    assert "forgotten" in repr(context["task"])

@@ -1,0 +1,1 @@
+"""`rondel serve` as a real process, spoken to over real sockets."""

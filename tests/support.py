@@ -1,0 +1,144 @@
+"""What the tests share: the runtimes under test, their leak checks, and child processes.
+
+A runtime is one way into an event loop:
+
+    asyncio             the stock names on the stock loop: the oracle
+    rondel              Rondel's names on Rondel's loop (`import rondel as asyncio`)
+    asyncio-on-rondel   the stock names on Rondel's loop (`loop_factory=rondel.new_event_loop`)
+
+The third way in, `rondel.install()`, changes a whole process and is tested in child
+processes (`python()` below).
+
+Invariants each test gets for free, checked by `Runtime.finish`:
+- every loop it made is closed, by it or by us, and no task on it is pending;
+- nothing reached a loop's exception handler that the test did not take;
+- no descriptor is left open.
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Context = dict[str, Any]
+
+ONLY_ASYNCIO = os.environ.get("RONDEL_TEST_ONLY_ASYNCIO") == "1"
+RUNTIMES = ("asyncio",) if ONLY_ASYNCIO else ("asyncio", "rondel", "asyncio-on-rondel")
+
+# How long a test may take to see something that should happen at once: generous, because
+# only a failing test waits for it.
+PATIENCE = 10.0
+
+
+class Leak(AssertionError):
+    """A test left something behind."""
+
+
+class Runtime:
+    """One way into a loop, with every loop it makes watched until `finish`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.native = name != "asyncio"
+        self.aio: ModuleType = importlib.import_module("rondel") if name == "rondel" else asyncio
+        self.errors: list[Context] = []
+        self._loops: list[asyncio.AbstractEventLoop] = []
+        self._descriptors = open_descriptors()
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """A loop whose handled errors go to `errors` and which `finish` closes."""
+        if self.native:
+            loop = importlib.import_module("rondel").new_event_loop()
+        else:
+            loop = asyncio.new_event_loop()
+        loop.set_exception_handler(self._on_error)
+        self._loops.append(loop)
+        return loop  # type: ignore[no-any-return]
+
+    def Runner(self, *, debug: bool | None = None) -> Any:  # noqa: N802 (asyncio's name)
+        return self.aio.Runner(debug=debug, loop_factory=self.new_event_loop)
+
+    def run(self, coro: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+        with self.Runner(debug=debug) as runner:
+            return runner.run(coro)  # type: ignore[no-any-return]
+
+    def take_errors(self) -> list[Context]:
+        """What the loops' exception handlers got; a test that expects errors takes them."""
+        taken, self.errors = self.errors, []
+        return taken
+
+    def finish(self) -> None:
+        """Close what is open, then raise `Leak` for anything left behind."""
+        left: list[str] = []
+        for loop in self._loops:
+            if loop.is_closed():
+                continue
+            left += [f"pending task {task!r}" for task in self.aio.all_tasks(loop)]
+            loop.close()
+        self._loops.clear()
+        asyncio.set_event_loop(None)
+        gc.collect()
+        left += [f"unhandled loop error {context!r}" for context in self.take_errors()]
+        extra = open_descriptors() - self._descriptors
+        left += [f"open descriptor {number} -> {target}" for number, target in sorted(extra)]
+        if left:
+            raise Leak("the test left behind:\n  " + "\n  ".join(left))
+
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self.errors.append(context)
+
+
+def open_descriptors() -> set[tuple[int, str]]:
+    """(number, target) of this process's descriptors, where the platform tells."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # listdir's own descriptor is gone by now
+                found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return found
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait, off the loop, until another thread or process makes `condition` true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {PATIENCE} s: {what}")
+        time.sleep(0.002)
+
+
+async def spin(aio: ModuleType, turns: int = 5) -> None:
+    """Give the loop some whole turns, so that callbacks of callbacks have run."""
+    for _ in range(turns):
+        await aio.sleep(0)
+
+
+def python(
+    code: str, *args: str, env: dict[str, str] | None = None, timeout: float = 30
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh interpreter, dev-mode warnings on, and return how it ended."""
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "always::ResourceWarning", "-c", code, *args],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def elapsed_at_least(seconds: float) -> Iterator[None]:
+    """The block takes at least this long (less the clock's own grain)."""
+    start = time.monotonic()
+    yield
+    spent = time.monotonic() - start
+    assert spent >= seconds - 0.002, f"took {spent:.4f} s, expected at least {seconds} s"

@@ -1,0 +1,1 @@
+"""The programs of a beginner's tutorial on asyncio, unchanged, under `python` and `rondel run`."""
