@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Case:
 
     name: str
     title: str
-    run: Callable[[int], Awaitable[Any]]
+    run: Callable[[int], Coroutine[Any, Any, Any]]
     operations: int
     """What `run` gets in a full run."""
     repeats: int = 3

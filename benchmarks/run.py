@@ -128,7 +128,10 @@ def measure(options: argparse.Namespace) -> Run:
     progress(f"set up in {time.monotonic() - start:.0f} s")
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     only = set(options.only)
-    run = Run(about(environment, rounds, options.quick))
+    # A wheel from elsewhere need not be this checkout's.
+    of_checkout = environment.rondel and options.rondel_wheel is None
+    commit = checkout_commit() if of_checkout else None
+    run = Run(about(environment, rounds, options.quick, commit))
     start = time.monotonic()
     if "tasks" in options.parts:
         runtimes = tasks.available(environment, options.peers)
@@ -150,7 +153,7 @@ def measure(options: argparse.Namespace) -> Run:
     return run
 
 
-def about(environment: Environment, rounds: int, quick: bool) -> dict[str, str]:
+def about(environment: Environment, rounds: int, quick: bool, commit: str | None) -> dict[str, str]:
     """The head of the report; no path, no host name."""
     version = ".".join(map(str, environment.version))
     shown = ("rondel", "uvloop", "rloop", "zuvloop", "uvicorn", "httptools", "granian")
@@ -158,22 +161,19 @@ def about(environment: Environment, rounds: int, quick: bool) -> dict[str, str]:
     return {
         "date": datetime.date.today().isoformat(),
         "interpreter": f"CPython {version} ({environment.build})",
-        "versions": ", ".join(versions) + commit(),
+        "versions": ", ".join(versions) + (f"; commit {commit}" if commit else ""),
         "machine": f"{cpu_model()}, {os.cpu_count()} cores, Linux {kernel()}",
         "rounds": f"{rounds}{', a tenth of the operations' if quick else ''}",
     }
 
 
-def commit() -> str:
-    """The checkout's commit, so that a figure can be traced to its code."""
-    git = ["git", "-C", str(CHECKOUT)]
+def checkout_commit() -> str | None:
+    """So that a figure can be traced to its code."""
+    git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(
-            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-        )
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"; commit {done.stdout.strip()}"
+        return None
 
 
 def kernel() -> str:

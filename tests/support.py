@@ -78,12 +78,12 @@ class Runtime:
     def finish(self) -> None:
         """Close what is open, then raise `Leak` for anything left behind."""
         left: list[str] = []
-        for loop in self._loops:
-            if loop.is_closed():
-                continue
-            left += [f"pending task {task!r}" for task in self.aio.all_tasks(loop)]
-            loop.close()
-        self._loops.clear()
+        while self._loops:
+            loop = self._loops.pop()
+            if not loop.is_closed():
+                left += [f"pending task {task!r}" for task in self.aio.all_tasks(loop)]
+                loop.close()
+            del loop
         asyncio.set_event_loop(None)
         gc.collect()
         left += [f"unhandled loop error {context!r}" for context in self.take_errors()]

@@ -1,6 +1,6 @@
 """The demo site as a child process: a database of its own, a server, and the checks on its log.
 
-Invariants each test gets for free, checked by `SiteServer.stop`:
+Invariants each test gets for free, checked by `SiteServer.check_end`:
 - SIGTERM ends the server with status 0 within a bounded time;
 - the log holds no traceback but those that tests provoke (`ON_PURPOSE`), and none of the signs of
   an accident listed in `ACCIDENTS`.
@@ -214,6 +214,10 @@ class SiteServer:
     def stop(self) -> None:
         """End the server as an operator does and check what it leaves behind."""
         self.terminate()
+        self.check_end()
+
+    def check_end(self) -> None:
+        """Wait for the end of a server that was asked to stop, and check what it leaves behind."""
         status = self.wait()
         if status not in self.kind.clean_exits:
             raise SiteError(f"the server ended with status {status}:\n{self.log()}")

@@ -151,4 +151,5 @@ def test_stop_lets_a_stream_run_to_its_end(own_server: SiteServer) -> None:
             received += chunk
     assert b"line 10 of 10" in received
     assert received.endswith(b"\r\n0\r\n\r\n")
-    own_server.stop()
+    # Not stop(): a second signal asks for an end without grace.
+    own_server.check_end()

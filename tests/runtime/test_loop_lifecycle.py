@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Runtime
+from tests.support import Runtime, open_descriptors
 
 Loop = asyncio.AbstractEventLoop
 
@@ -175,6 +175,16 @@ def test_what_was_scheduled_is_dropped_by_close(runtime: Runtime) -> None:
     del thing
     gc.collect()
     assert gone() is None  # though the runtime still holds the loop
+
+
+def test_close_closes_every_descriptor_though_the_loop_is_still_held(runtime: Runtime) -> None:
+    before = open_descriptors()
+    loop = runtime.new_event_loop()
+    loop.call_soon_threadsafe(loop.stop)
+    loop.run_forever()
+    assert open_descriptors() > before
+    loop.close()
+    assert open_descriptors() == before
 
 
 def test_a_loop_is_freed_with_its_cycles(runtime: Runtime) -> None:

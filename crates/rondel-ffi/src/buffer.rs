@@ -67,3 +67,12 @@ pub fn with_bytes_mut<R>(obj: Ref<'_>, work: impl FnOnce(&mut [u8]) -> R) -> PyR
         None => work(&mut []),
     })
 }
+
+/// `len(obj)`: for a memoryview of several dimensions that is not its number of bytes.
+///
+/// # Errors
+/// TypeError for what has no length.
+pub fn len(obj: Ref<'_>) -> PyRes<usize> {
+    // SAFETY: alive; -1 with an error set signals failure.
+    usize::try_from(unsafe { ffi::PyObject_Size(obj.as_ptr()) }).map_err(|_negative| Raised::assert_set())
+}

@@ -569,6 +569,39 @@ unsafe extern "C" fn dealloc_plain<T: Class>(slf: *mut ffi::PyObject) {
     }
 }
 
+/// Whether nothing but the payload has ever been put into this instance of a based type: no dict, no
+/// weak references, no finalizer run. Its block can then be used again as it is.
+unsafe fn is_bare(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live object of that type; offsets and the words before the GC header are its own.
+    unsafe {
+        if ffi::PyObject_GC_IsFinalized(slf) != 0 {
+            return false;
+        }
+        let dict = dict_slot(slf, ty);
+        if !dict.is_null() && !(*dict).is_null() {
+            return false;
+        }
+        let weak = (*ty).tp_weaklistoffset;
+        if weak > 0 && !(*slf.cast::<u8>().offset(weak).cast::<*mut ffi::PyObject>()).is_null() {
+            return false;
+        }
+        // 3.12 and 3.13 keep a managed dict and managed weak references in two words that lie
+        // before the two of the collector's header.
+        #[cfg(Py_3_12)]
+        {
+            const MANAGED_WEAKREF: std::ffi::c_ulong = 1 << 3;
+            let words = slf.cast::<*mut ffi::PyObject>();
+            if (*ty).tp_flags & MANAGED_DICT != 0 && !(*words.sub(3)).is_null() {
+                return false;
+            }
+            if (*ty).tp_flags & MANAGED_WEAKREF != 0 && !(*words.sub(4)).is_null() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
     // SAFETY: as in `dealloc_plain`; the base's fields are all zero, so its deallocator only frees
     // weakrefs, the dict and the memory.
@@ -580,6 +613,15 @@ unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(slf.cast());
         inst.data().clear();
         std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
+        // From 3.14 on, asyncio's C code writes into the base's fields of any Future: no recycling.
+        if cfg!(not(Py_3_14))
+            && let Some(list) = T::freelist()
+            && std::ptr::eq(ffi::Py_TYPE(slf), T::cell().type_ptr())
+            && is_bare(slf, T::cell().type_ptr())
+            && list.put(slf)
+        {
+            return;
+        }
         #[cfg(not(Py_3_12))]
         let ty = ffi::Py_TYPE(slf);
         let base: ffi::destructor =
@@ -599,19 +641,20 @@ pub fn alloc<T: Class>(payload: T, track: bool) -> PyRes<Own<T>> {
     // SAFETY: the block is fresh (or recycled) and exclusively ours; the payload is written before
     // anybody sees it, the base's fields are zeroed for its deallocator.
     unsafe {
+        let offset = T::cell().offset();
         let ptr = match T::freelist().and_then(FreeList::take) {
+            // What lies before the payload is zero still: nobody writes there.
             Some(block) => block,
             None => {
                 let block = _PyObject_GC_New(T::cell().type_ptr());
                 if block.is_null() {
                     return Err(Raised::assert_set());
                 }
+                let head = size_of::<ffi::PyObject>();
+                std::ptr::write_bytes(block.cast::<u8>().add(head), 0, offset - head);
                 block
             }
         };
-        let offset = T::cell().offset();
-        let head = size_of::<ffi::PyObject>();
-        std::ptr::write_bytes(ptr.cast::<u8>().add(head), 0, offset - head);
         let body = ptr.cast::<u8>().add(offset);
         body.cast::<T>().write(payload);
         let tail = T::cell().tail.load(Ordering::Relaxed);

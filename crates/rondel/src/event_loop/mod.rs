@@ -125,8 +125,10 @@ pub(crate) struct LoopBase {
     stopping: Cell<bool>,
     running: Cell<bool>,
     closed: Cell<bool>,
-    /// When the loop last polled, on its clock in nanoseconds.
+    /// The coarse clock when the loop last polled, in nanoseconds.
     polled: Cell<u64>,
+    /// Turns since then.
+    turns: Cell<u32>,
     /// Seconds; debug mode reports callbacks that take longer.
     slow_callback: Cell<f64>,
 }

@@ -30,6 +30,7 @@ use crate::primitives::task_group::TaskGroup;
 use crate::server::Cycle;
 use crate::task::Task;
 use rondel_ffi::class::{ObjCell, OwnCell, Visit, peek};
+use rondel_ffi::freelist::FreeList;
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, err, value};
 use std::cell::{Cell, OnceCell, RefCell};
 
@@ -101,6 +102,7 @@ pub(crate) struct Future {
 }
 
 static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
 
 impl Class for Future {
     fn cell() -> &'static ClassCell {
@@ -142,6 +144,10 @@ impl Class for Future {
             }
         }
         self.home.set(None);
+    }
+
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
     }
 
     fn needs_finalize(&self) -> bool {

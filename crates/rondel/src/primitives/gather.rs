@@ -10,6 +10,7 @@ use crate::task::{self, Task};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, Unary};
+use rondel_ffi::freelist::FreeList;
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, value};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(crate) struct Gather {
 }
 
 static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
 
 // SAFETY: repr(C) with a Future first; built with the same offset (see `lib.rs`).
 unsafe impl Extends<Future> for Gather {}
@@ -54,6 +56,10 @@ impl Class for Gather {
         let children = self.children.take();
         drop(children);
     }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
+    }
+
     fn needs_finalize(&self) -> bool {
         self.future.log_traceback.get()
     }

@@ -216,7 +216,7 @@ fn get_waiter(slf: Inst<'_, Task>) -> PyRes<Obj> {
         Waiter::Nothing => Seen::Nothing,
         Waiter::Future(future) => Seen::Obj(future.obj().own()),
         Waiter::Other(obj) => Seen::Obj(obj.clone()),
-        Waiter::Sleep(_) | Waiter::CancelledSleep(_) => Seen::Sleep,
+        Waiter::Sleep(_) | Waiter::Rested | Waiter::CancelledSleep(_) => Seen::Sleep,
     });
     match seen {
         Seen::Nothing => Ok(Obj::none()),
@@ -226,14 +226,14 @@ fn get_waiter(slf: Inst<'_, Task>) -> PyRes<Obj> {
 }
 
 /// A stand-in for the future that asyncio's `sleep` would wait on: pending with this task's wake-up
-/// as its callback, or cancelled. It shows the state; cancelling the task is what ends the sleep.
+/// as its callback, finished, or cancelled. It shows the state; cancelling the task is what ends the sleep.
 fn sleep_as_future(slf: Inst<'_, Task>) -> PyRes<Obj> {
     let Some(home) = slf.future.home.get() else { return Ok(Obj::none()) };
     let shown = future::create(home.inst())?;
-    if peek(&slf.waiter, |w| matches!(w, Waiter::Sleep(_))) {
-        shown.first.set(Some(future::Callback::Wake(slf.own())));
-    } else {
-        shown.state.set(State::Cancelled);
+    match peek(&slf.waiter, |w| (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested))) {
+        (true, _) => shown.first.set(Some(future::Callback::Wake(slf.own()))),
+        (_, true) => shown.state.set(State::Finished),
+        _ => shown.state.set(State::Cancelled),
     }
     Ok(shown.into_obj())
 }

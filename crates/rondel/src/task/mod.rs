@@ -31,6 +31,7 @@ use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc, peek, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::Args;
+use rondel_ffi::freelist::FreeList;
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, context, value};
 use std::cell::Cell;
 
@@ -43,6 +44,8 @@ pub(crate) enum Waiter {
     Future(Own<Future>),
     /// A timer of the native `sleep`.
     Sleep(TimerKey),
+    /// Its sleep is over and its step is scheduled; asyncio shows a finished future here.
+    Rested,
     /// Its sleep was cancelled with this message; the step is scheduled.
     CancelledSleep(Option<Obj>),
     /// Some other object with asyncio's future protocol.
@@ -82,6 +85,7 @@ pub(crate) struct Task {
 }
 
 static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
 
 // SAFETY: repr(C) with a Future first; both types are built with one offset (see `lib.rs`).
 unsafe impl Extends<Future> for Task {}
@@ -115,6 +119,10 @@ impl Class for Task {
         self.context.set(None);
         drop(self.name.take());
         self.future.clear();
+    }
+
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
     }
 
     fn needs_finalize(&self) -> bool {
@@ -273,7 +281,7 @@ pub(crate) fn cancel(task: Inst<'_, Task>, message: Option<Obj>) -> PyRes<bool> 
     }
     task.cancels.set(task.cancels.get() + 1);
     match task.waiter.take() {
-        Waiter::Nothing => {}
+        Waiter::Nothing | Waiter::Rested => {}
         Waiter::Future(waited) => {
             // The task still waits for it while `cancel` runs: user code may look.
             task.waiter.set(Waiter::Future(waited.clone()));

@@ -213,7 +213,10 @@ fn asleep(home: Inst<'_, LoopBase>, task: Own<Task>, deadline: u64) -> PyRes<()>
 /// `sleep` is over: what setting its future's result does in asyncio.
 pub(crate) fn awake(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     match task.waiter.take() {
-        Waiter::Sleep(_) => home.push(Ready::Step(task)),
+        Waiter::Sleep(_) => {
+            task.waiter.set(Waiter::Rested);
+            home.push(Ready::Step(task));
+        }
         other => task.waiter.set(other),
     }
     Ok(())

@@ -174,6 +174,7 @@ pub(super) fn report(
     raised: Raised,
 ) -> PyRes<()> {
     let exc = passing(raised)?;
+    home.leave()?; // asyncio reports outside the callback's context
     handle_exception(home, slf, exc, &format!("Exception in callback SocketTransport.{callback}()"))
 }
 

@@ -45,21 +45,25 @@ pub(super) fn ready(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, close
     if let Some(context) = slf.read_context.get() {
         home.enter(context.borrow())?;
     }
-    let more = if slf.buffered.get() { to_buffer(slf)? } else { to_data_received(slf)? };
-    match more {
-        Outcome::Ended => end(home, slf),
-        Outcome::Delivered { full } if full || closed => {
-            match (slf.life.get(), slf.reading.get()) {
-                (Life::Open, Reading::Flowing) => {
-                    again(home, slf, IoEvent { readable: true, writable: false, read_closed: closed });
-                }
-                (Life::Open, _) => slf.miss(if closed { Missed::End } else { Missed::Data }),
-                _ => {}
-            }
-            Ok(())
+    let delivered = if slf.buffered.get() { to_buffer(slf) } else { to_data_received(slf) };
+    let done = match delivered {
+        Ok(Outcome::Delivered { full }) if full || closed => Ok(()),
+        Ok(Outcome::Delivered { .. } | Outcome::Nothing) => return Ok(()),
+        Ok(Outcome::Ended) => match end(home, slf) {
+            Ok(()) => return Ok(()),
+            Err(raised) => Err(raised),
+        },
+        // KeyboardInterrupt: the loop may well be run again, and the edge is used up.
+        Err(raised) => Err(raised),
+    };
+    match (slf.life.get(), slf.reading.get()) {
+        (Life::Open, Reading::Flowing) => {
+            again(home, slf, IoEvent { readable: true, writable: false, read_closed: closed });
         }
-        _ => Ok(()),
+        (Life::Open, _) => slf.miss(if closed { Missed::End } else { Missed::Data }),
+        _ => {}
     }
+    done
 }
 
 enum Outcome {
@@ -92,7 +96,6 @@ fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
 }
 
 fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
-    const GET_BUFFER_FAILED: &str = "Fatal error: protocol.get_buffer() call failed.";
     let Some(protocol) = slf.protocol.get() else { return Ok(Outcome::Nothing) };
     let hint = names::own().minus_one.borrow();
     let space = match call::method(names().get_buffer.borrow(), [protocol.borrow(), hint]) {
@@ -107,11 +110,11 @@ fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         Ok(Some(Ok(Got::End))) => return Ok(Outcome::Ended),
         Ok(Some(Ok(Got::Nothing))) => return Ok(Outcome::Nothing),
         Ok(Some(Err(errno))) => return read_failed(slf, errno),
-        Ok(None) => {
-            let raised = Builtin::Runtime.raise("get_buffer() returned an empty buffer");
-            return failed(slf, raised, GET_BUFFER_FAILED);
+        Ok(None) => return unusable(slf, &space),
+        Err(raised) => {
+            raised.clear();
+            return unusable(slf, &space);
         }
-        Err(raised) => return failed(slf, raised, GET_BUFFER_FAILED),
     };
     drop(space);
     let protocol = slf.protocol.get().unwrap_or(protocol); // get_buffer() may have switched it
@@ -119,6 +122,26 @@ fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
     match call::method(names().buffer_updated.borrow(), [protocol.borrow(), count.borrow()]) {
         Ok(_none) => Ok(Outcome::Delivered { full }),
         Err(raised) => failed(slf, raised, "Fatal error: protocol.buffer_updated() call failed."),
+    }
+}
+
+const GET_BUFFER_FAILED: &str = "Fatal error: protocol.get_buffer() call failed.";
+
+/// What `get_buffer()` returned can't be received into; asyncio finds out in two steps.
+#[cold]
+fn unusable(slf: Inst<'_, TcpTransport>, space: &Obj) -> PyRes<Outcome> {
+    match buffer::len(space.borrow()) {
+        Err(raised) => failed(slf, raised, GET_BUFFER_FAILED),
+        Ok(0) => {
+            let raised = Builtin::Runtime.raise("get_buffer() returned an empty buffer");
+            failed(slf, raised, GET_BUFFER_FAILED)
+        }
+        Ok(_) => {
+            let name = call::getattr(space.borrow().type_of(), names::own().type_name.borrow())?;
+            let name = value::str_text(name.borrow())?;
+            let text = format!("get_buffer() must return a read-write bytes-like object, not {name}");
+            failed(slf, Builtin::Type.raise(&text), READ_FAILED)
+        }
     }
 }
 

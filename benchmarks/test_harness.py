@@ -1,0 +1,176 @@
+"""The benchmark's own machinery: a figure may be missing, but never wrong.
+
+Each case runs on stock asyncio here, small; the rest pins what happens when a runtime dies, a
+server answers wrongly, or a figure is absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cases import BATCH, CASES, CROWD, Case
+from harness import chart, limits, report, server, tasks
+from harness.environment import BENCHMARKS, Environment
+from harness.figures import Figures, Run
+
+FATAL_LOOP = """
+import asyncio, os
+
+class Loop(asyncio.SelectorEventLoop):
+    def call_later(self, *args, **kwargs):
+        os.abort()
+
+new_event_loop = Loop
+"""
+
+
+class LocalEnvironment(Environment):
+    """This interpreter, with one more folder of runtimes."""
+
+    runtimes: Path
+
+    def variables(self) -> dict[str, str]:
+        return {"PYTHONPATH": f"{BENCHMARKS}:{self.runtimes}"}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalEnvironment:
+    environment = LocalEnvironment(Path(sys.executable), sys.version_info[:3], "")
+    environment.runtimes = tmp_path
+    return environment
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.name))
+def test_case_runs_on_stock_asyncio(case: Case) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(case.run(max(CROWD, BATCH) if not case.memory else 10))
+
+
+def test_a_runtime_that_dies_in_a_case_keeps_the_figures_of_the_others(
+    local: LocalEnvironment, tmp_path: Path
+) -> None:
+    (tmp_path / "fatal.py").write_text(FATAL_LOOP)
+    figures = Figures("min")
+    tasks.run_process(local, "fatal", ["call_soon", "call_later", "lock"], ["--quick"], figures)
+    assert figures.figure("call_soon", "fatal")
+    assert figures.figure("lock", "fatal")
+    assert figures.errors["call_later"]["fatal"] == "killed by SIGABRT"
+
+
+def test_a_runtime_that_does_not_import_fails_in_every_case(local: LocalEnvironment) -> None:
+    figures = Figures("min")
+    tasks.run_process(local, "no_such_runtime", ["call_soon", "lock"], [], figures)
+    assert "no_such_runtime" in figures.errors["call_soon"]["no_such_runtime"]
+    assert figures.failed("lock", "no_such_runtime")
+
+
+def test_cpu_clock_counts_what_another_process_has_used() -> None:
+    burn = "import time\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        used = server.cpu_clock(process.pid)
+        process.communicate(b"\n")
+    assert used >= 200_000_000
+
+
+def run_of(rondel: float, rloop: float) -> Run:
+    run = Run({"date": "2000-01-01", "interpreter": "CPython 3.11.0"})
+    run.tasks.add("create_await", "rondel", [rondel * 2, rondel])
+    run.tasks.add("create_await", "rloop", [rloop])
+    return run
+
+
+def words(run: Run) -> dict[str, str]:
+    verdicts = limits.check(run, BENCHMARKS / "limits.toml")
+    return {f"{v.limit.case}/{v.limit.against}": v.word for v in verdicts}
+
+
+def test_a_ratio_over_its_limit_fails_and_one_under_it_passes() -> None:
+    assert words(run_of(100, 1000))["create_await/rloop"] == "pass"
+    assert words(run_of(200, 1000))["create_await/rloop"] == "FAIL"
+
+
+def test_a_figure_that_is_absent_neither_passes_nor_fails() -> None:
+    assert words(run_of(100, 1000))["gather/rloop"] == "absent"
+
+
+def test_a_case_that_rondel_failed_once_misses_its_limit() -> None:
+    run = run_of(100, 1000)
+    run.tasks.fail("create_await", "rondel", "RuntimeError: broken")
+    assert words(run)["create_await/rloop"] == "FAIL"
+    assert "| failed |" in report.markdown(run, BENCHMARKS / "limits.toml", None)
+
+
+def test_a_saved_run_reports_as_it_did_and_names_no_private_path(tmp_path: Path) -> None:
+    run = run_of(100, 1000)
+    run.tasks.fail("lock", "rloop", f"FileNotFoundError: {BENCHMARKS}/thing")
+    run.save(tmp_path / "run.json")
+    loaded = Run.load(tmp_path / "run.json")
+    assert loaded.tasks.values == run.tasks.values
+    assert "./benchmarks/thing" in loaded.tasks.errors["lock"]["rloop"]
+    assert chart.svg(loaded) == chart.svg(run)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Answers every GET with five bytes, and keeps the connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"12345")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        yield listener.server_port
+        listener.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    target = tmp_path_factory.mktemp("load") / "load"
+    command = [compiler, "-Wall", "-Wextra", "-Werror", "-o", str(target)]
+    subprocess.run([*command, str(BENCHMARKS / "load.c")], check=True)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("status", "length", "complaint"),
+    [
+        (200, 5, ""),
+        (200, 6, "load: a body of 5 bytes instead of 6\n"),
+        (204, 5, "load: status 200 instead of 204: HTTP/1.1 200 OK"),
+    ],
+)
+def test_load_accepts_only_the_expected_answer(
+    load: Path, port: int, status: int, length: int, complaint: str
+) -> None:
+    words = [str(load), str(port), "2", "20", str(status), str(length)]
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    done = subprocess.run(words, input=request, capture_output=True, check=False)
+    assert done.stderr.decode().startswith(complaint)
+    assert done.returncode == bool(complaint)
