@@ -39,9 +39,11 @@ def outcome(call):
         return "Task"
     if isinstance(value, asyncio.Future):
         return "Future"
-    if value is None or isinstance(value, (bool, int, str)) and not isinstance(value, str):
+    if isinstance(value, asyncio.AbstractEventLoop):
+        return "loop"
+    if value is None or isinstance(value, (bool, int)):
         return repr(value)
-    return type(value).__name__.replace("FutureIter", "iterator").replace("builtin_function_or_method", "method")
+    return type(value).__name__.replace("FutureIter", "iterator")
 
 def make(loop, kind, state):
     if kind == "future":
@@ -108,7 +110,7 @@ ALLOWED: dict[str, str] = {
     "__init__": "re-initialising a live object: refused or ignored natively",
     "__del__": "called by hand; natively a slot may be all there is",
     "__setattr__": "by hand with odd arguments",
-    "__setstate__": "absent in asyncio",
+    "_must_cancel": "read-only on asyncio's C task; writable natively, as on its Python task",
 }
 
 

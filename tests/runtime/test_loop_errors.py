@@ -39,11 +39,12 @@ def test_an_error_in_a_callback_reaches_the_handler_and_the_loop_goes_on(
 
 
 def test_an_error_in_a_timer_reaches_the_handler(runtime: Runtime, loop: Loop) -> None:
-    loop.call_later(0.001, fail)
+    handle = loop.call_later(0.001, fail)
     loop.call_later(0.002, loop.stop)
     loop.run_forever()
     (context,) = runtime.take_errors()
-    assert isinstance(context["handle"], asyncio.TimerHandle)
+    assert isinstance(context["exception"], ZeroDivisionError)
+    assert context["handle"] is handle
 
 
 def test_the_handler_is_called_with_the_loop_and_the_context(loop: Loop) -> None:

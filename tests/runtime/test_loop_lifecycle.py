@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Runtime, open_descriptors
+from tests.support import RUNTIMES, Runtime, open_descriptors, python
 
 Loop = asyncio.AbstractEventLoop
 
@@ -200,11 +200,12 @@ def test_a_loop_is_freed_with_its_cycles(runtime: Runtime) -> None:
     assert gone() is None
 
 
-def test_an_unclosed_loop_warns_when_it_is_freed(runtime: Runtime) -> None:
-    loop = runtime.new_event_loop()
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):
-        loop.__del__()  # type: ignore[attr-defined]
-    assert loop.is_closed()
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_unclosed_loop_warns_when_it_is_freed(name: str) -> None:
+    module = "asyncio" if name == "asyncio" else "rondel"
+    ended = python(f"import {module} as aio; loop = aio.new_event_loop(); del loop")
+    assert "ResourceWarning: unclosed event loop <" in ended.stderr
+    assert ended.returncode == 0
 
 
 def test_the_repr_tells_the_state(loop: Loop) -> None:

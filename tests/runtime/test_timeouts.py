@@ -159,7 +159,7 @@ async def test_a_timeout_that_is_caught_inside_still_counts_as_expired(aio: Modu
 
 async def test_misuse_is_refused(aio: ModuleType) -> None:
     scope = aio.timeout(60)
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, AssertionError)):  # 3.11's first releases assert it
         scope.reschedule(1)
     async with scope:
         with pytest.raises(RuntimeError):

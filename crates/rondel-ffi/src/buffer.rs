@@ -6,9 +6,15 @@
 //! The object can't be resized meanwhile either: that is the buffer protocol's own promise.
 
 use crate::err::{PyRes, Raised};
-use crate::obj::Ref;
+use crate::obj::{Obj, Ref};
 use pyo3::ffi;
 use std::ffi::c_int;
+use std::mem::MaybeUninit;
+
+unsafe extern "C" {
+    /// Part of the documented API in spite of its name; PyO3 does not declare it.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
+}
 
 /// An exported buffer, released when dropped.
 struct View(ffi::Py_buffer);
@@ -75,4 +81,32 @@ pub fn with_bytes_mut<R>(obj: Ref<'_>, work: impl FnOnce(&mut [u8]) -> R) -> PyR
 pub fn len(obj: Ref<'_>) -> PyRes<usize> {
     // SAFETY: alive; -1 with an error set signals failure.
     usize::try_from(unsafe { ffi::PyObject_Size(obj.as_ptr()) }).map_err(|_negative| Raised::assert_set())
+}
+
+/// A new `bytes` of at most `room` bytes, written where it stays. `fill` says how much it wrote of
+/// the memory it was given; an error of its own discards the object.
+///
+/// # Errors
+/// The outer one is MemoryError.
+pub fn new_bytes<E>(
+    room: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> PyRes<Result<Obj, E>> {
+    let size = isize::try_from(room).unwrap_or(isize::MAX);
+    // SAFETY: null data asks for uninitialised memory of that size.
+    let object = unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))? };
+    // SAFETY: a fresh object nobody else has seen; its memory is `room` bytes, uninitialised.
+    let memory = unsafe {
+        std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(), room)
+    };
+    let written = match fill(memory) {
+        Ok(written) => written.min(room),
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut ptr = object.into_ptr();
+    // SAFETY: still ours alone, so it may be resized; on failure the object is freed and null left.
+    unsafe {
+        let _status = _PyBytes_Resize(&raw mut ptr, isize::try_from(written).unwrap_or(isize::MAX));
+        Obj::from_owned(ptr).map(Ok)
+    }
 }

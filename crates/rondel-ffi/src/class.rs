@@ -13,8 +13,8 @@
 //! # Life of an instance
 //! * `alloc` (native code) or `tp_new` (Python) writes `T::default()` as the payload.
 //! * The collector sees it through [`Class::traverse`] and breaks cycles by [`Class::clear`].
-//! * Deallocation: [`Class::finalize`] if [`Class::needs_finalize`], then `clear`, then the memory
-//!   goes to the free list, or to the base's own deallocator, which frees weakrefs and `__dict__`.
+//! * Deallocation: [`Class::finalize`] if [`Class::needs_finalize`], then [`Class::retire`], then the
+//!   payload is dropped, then the memory goes to the free list, or to the base's own deallocator, which frees weakrefs and `__dict__`.
 //!   [`Class::needs_finalize`] reads plain flags only: a base's deallocator may still ask for it
 //!   when the payload has been dropped.
 
@@ -68,6 +68,9 @@ pub trait Class: Default + 'static {
     fn traverse(&self, visit: &mut Visit);
     /// Releases every reference held, leaving a valid, empty payload.
     fn clear(&self);
+    /// Called when an instance is about to be freed, before its fields are dropped: leaves the
+    /// registries that know it without a reference, and lowers the flags of `needs_finalize`.
+    fn retire(&self) {}
     /// Whether [`Class::finalize`] has something to say about this instance. Must be cheap.
     fn needs_finalize(&self) -> bool {
         false
@@ -547,10 +550,11 @@ unsafe extern "C" fn dealloc_plain<T: Class>(slf: *mut ffi::PyObject) {
         if gc {
             ffi::PyObject_GC_UnTrack(slf.cast());
         }
-        if (*T::cell().type_ptr()).tp_weaklistoffset > 0 {
+        let weak = (*T::cell().type_ptr()).tp_weaklistoffset;
+        if weak > 0 && !(*slf.cast::<u8>().offset(weak).cast::<*mut ffi::PyObject>()).is_null() {
             ffi::PyObject_ClearWeakRefs(slf);
         }
-        inst.data().clear();
+        inst.data().retire();
         std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
         clear_dict(slf, T::cell().type_ptr());
         // A block that was finalized is marked so for good: its next life would go unreported.
@@ -611,7 +615,7 @@ unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
             return; // resurrected
         }
         ffi::PyObject_GC_UnTrack(slf.cast());
-        inst.data().clear();
+        inst.data().retire();
         std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
         // From 3.14 on, asyncio's C code writes into the base's fields of any Future: no recycling.
         if cfg!(not(Py_3_14))

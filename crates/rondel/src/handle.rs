@@ -215,7 +215,8 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         Ok(_result) => Ok(()),
         Err(raised) => failed(home, handle.inst(), raised),
     };
-    if !handle.lasting.get() {
+    // The last reference: dropping it releases everything.
+    if !handle.lasting.get() && handle.refcount() > 1 {
         handle.release();
     }
     outcome

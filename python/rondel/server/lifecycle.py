@@ -81,6 +81,10 @@ class Server:
         """Stop gracefully within ``deadline`` seconds (default: the configured timeout)."""
         native, self._native = self._native, None
         if native is not None:
+            # The native server has duplicates and closes them: with ours gone as well, the kernel
+            # refuses new connections instead of queueing them for nobody.
+            if self._listeners is not None:
+                self._listeners.close()
             limit = self.config.graceful_timeout if deadline is None else deadline
             cut_off = await self._shut_down(native, limit)
             if cut_off:

@@ -32,7 +32,7 @@ def start_server(
     sockets: list[socket.socket],
     state: dict[str, Any] | None,
 ) -> NativeServer:
-    """Serve ``app`` on ``loop`` over listening ``sockets``, which stay the caller's to close."""
+    """Serve ``app`` on ``loop`` over duplicates of listening ``sockets``."""
     from rondel import _rondel
 
     access = AccessLog()

@@ -146,6 +146,10 @@ impl Class for Future {
         self.home.set(None);
     }
 
+    fn retire(&self) {
+        self.log_traceback.set(false);
+    }
+
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }

@@ -56,6 +56,10 @@ impl Class for Gather {
         let children = self.children.take();
         drop(children);
     }
+    fn retire(&self) {
+        self.future.retire();
+    }
+
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }

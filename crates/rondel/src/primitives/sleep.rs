@@ -61,6 +61,9 @@ impl Class for Sleep {
             raised.unraisable(Some(slf.obj()));
         }
     }
+    fn retire(&self) {
+        self.stage.set(Stage::Over);
+    }
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }

@@ -121,6 +121,12 @@ impl Class for Task {
         self.future.clear();
     }
 
+    fn retire(&self) {
+        self.armed.set(false);
+        unregister(self);
+        self.future.retire();
+    }
+
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }

@@ -112,6 +112,8 @@ pub(crate) struct TcpTransport {
     life: Cell<Life>,
     reading: Cell<Reading>,
     missed: Cell<Missed>,
+    /// Bytes of the last read: a guess at the next.
+    last_read: Cell<usize>,
     /// asyncio's `_conn_lost`: 1 when lost, plus the writes made since.
     lost_count: Cell<u32>,
     /// Bytes; above the first the protocol is paused, at or below the second resumed.

@@ -5,12 +5,19 @@ use crate::consts::names;
 use crate::event_loop::{IoEvent, LoopBase};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::{Inst, Obj, PyRes, Raised, buffer, call, context, fd, value};
+use rustix::buffer::Buffer;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use std::cell::RefCell;
 
 /// asyncio's `max_size`: the most one `recv` takes.
 const MAX_SIZE: usize = 256 * 1024;
+
+/// After a read of this size the next is made straight into a new `bytes`: below, copying from the
+/// scratch memory costs less than a second look at the size; above, the C library would map and
+/// unmap memory for each (its threshold is 128 KiB), which costs several times the copy.
+const DIRECT: std::ops::Range<usize> = 16 * 1024..DIRECT_ROOM;
+const DIRECT_ROOM: usize = 124 * 1024;
 
 thread_local! {
     /// Where data lands before its size is known. One per thread: nothing is kept in it.
@@ -75,20 +82,38 @@ enum Outcome {
 
 fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
     let Some(protocol) = slf.protocol.get() else { return Ok(Outcome::Nothing) };
-    let got = SCRATCH.with_borrow_mut(|scratch| {
-        Ok(match receive(slf, scratch)? {
-            Got::Data { data, full } => Got::Data { data: value::bytes(&scratch[..data]), full },
-            Got::End => Got::End,
-            Got::Nothing => Got::Nothing,
+    let expected = slf.last_read.get();
+    let got = if DIRECT.contains(&expected) {
+        let room = (expected + expected / 4).next_multiple_of(4096).min(DIRECT_ROOM);
+        buffer::new_bytes(room, |memory| match receive(slf, memory) {
+            Ok(Got::Data { data, .. }) => Ok(data),
+            other => Err(other),
         })
-    });
-    let (data, full) = match got {
-        Ok(Got::Data { data: Ok(data), full }) => (data, full),
-        Ok(Got::Data { data: Err(no_memory), .. }) => return failed(slf, no_memory, READ_FAILED),
-        Ok(Got::End) => return Ok(Outcome::Ended),
-        Ok(Got::Nothing) => return Ok(Outcome::Nothing),
-        Err(errno) => return read_failed(slf, errno),
+        .map(|made| match made {
+            Ok(data) => {
+                let count = value::bytes_of(data.borrow()).map_or(0, <[u8]>::len);
+                Ok(Got::Data { full: count == room, data })
+            }
+            Err(Ok(Got::End)) => Ok(Got::End),
+            Err(Ok(_)) => Ok(Got::Nothing),
+            Err(Err(errno)) => Err(errno),
+        })
+    } else {
+        SCRATCH.with_borrow_mut(|scratch| match receive(slf, scratch) {
+            Ok(Got::Data { data, full }) => value::bytes(&scratch[..data]).map(|data| Ok(Got::Data { data, full })),
+            Ok(Got::End) => Ok(Ok(Got::End)),
+            Ok(Got::Nothing) => Ok(Ok(Got::Nothing)),
+            Err(errno) => Ok(Err(errno)),
+        })
     };
+    let (data, full) = match got {
+        Ok(Ok(Got::Data { data, full })) => (data, full),
+        Ok(Ok(Got::End)) => return Ok(Outcome::Ended),
+        Ok(Ok(Got::Nothing)) => return Ok(Outcome::Nothing),
+        Ok(Err(errno)) => return read_failed(slf, errno),
+        Err(no_memory) => return failed(slf, no_memory, READ_FAILED),
+    };
+    slf.last_read.set(value::bytes_of(data.borrow()).map_or(0, <[u8]>::len));
     match call::method(names().data_received.borrow(), [protocol.borrow(), data.borrow()]) {
         Ok(_none) => Ok(Outcome::Delivered { full }),
         Err(raised) => failed(slf, raised, "Fatal error: protocol.data_received() call failed."),
@@ -146,14 +171,18 @@ fn unusable(slf: Inst<'_, TcpTransport>, space: &Obj) -> PyRes<Outcome> {
 }
 
 /// One `recv` that never blocks.
-fn receive(slf: Inst<'_, TcpTransport>, memory: &mut [u8]) -> Result<Got<usize>, Errno> {
+fn receive<T>(slf: Inst<'_, TcpTransport>, memory: &mut [T]) -> Result<Got<usize>, Errno>
+where
+    for<'a> &'a mut [T]: Buffer<u8>,
+{
     let Some(socket) = slf.sock.peek().and_then(|sock| fd::lend(sock, slf.fd.get())) else {
         return Err(Errno::BADF);
     };
+    let room = memory.len();
     loop {
         return match recv(socket, &mut *memory, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Ok(Got::End),
-            Ok((_, count)) => Ok(Got::Data { data: count, full: count == memory.len() }),
+            Ok((_, count)) => Ok(Got::Data { data: count, full: count == room }),
             Err(Errno::AGAIN) => Ok(Got::Nothing),
             // The edge is used up: nobody would call again.
             Err(Errno::INTR) => continue,
