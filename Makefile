@@ -67,7 +67,8 @@ test-rust: $(VENV)/.ready ## tests of the crates that know no Python
 	@scripts/test-rust.sh
 
 test-python: $(INSTALL) $(VENV)/.test-ready ## the pytest suite (TESTS="tests/cli -k serve")
-	@$(BIN)/python -m pytest $(TESTS)
+	@RONDEL_WHEEL=$(if $(filter build,$(INSTALL)),$$(ls $(VENV)/dist/*.whl)) \
+	    $(BIN)/python -m pytest $(TESTS)
 
 test-all: ## the tests on every CPython found here (3.11, 3.12, 3.13)
 	@scripts/pythons.sh 3.11 3.12 3.13 | while read -r version python; do \

@@ -91,6 +91,15 @@ def run_of(rondel: float, rloop: float) -> Run:
     return run
 
 
+def test_a_servers_ratio_ignores_a_spell_that_slowed_both() -> None:
+    figures = Figures("median")
+    figures.add("hello", "rondel", [10, 10, 40, 40])
+    figures.add("hello", "bare", [5, 5, 20, 20])
+    figures.add("hello", "uvicorn", [20, 20, 80, 20])
+    assert figures.ratio("hello", "rondel", "bare") == 2
+    assert figures.ratio("hello", "rondel", "uvicorn") == 0.5
+
+
 def words(run: Run) -> dict[str, str]:
     verdicts = limits.check(run, BENCHMARKS / "limits.toml")
     return {f"{v.limit.case}/{v.limit.against}": v.word for v in verdicts}

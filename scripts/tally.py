@@ -39,7 +39,8 @@ def main(logs: list[str]) -> int:
     for name in logs:
         log = Path(name)
         good, bad = tally(log.read_text(errors="replace"))
-        status = Path(f"{name}.status").read_text().strip()
+        ended = Path(f"{name}.status")
+        status = ended.read_text().strip() if ended.exists() else "unknown"
         if status != "0" and bad == 0:
             bad = 1
         if bad:

@@ -42,8 +42,18 @@ class Figures:
         return min(values) if self.statistic == "min" else statistics.median(values)
 
     def ratio(self, case: str, subject: str, other: str) -> float | None:
+        """The first's figure over the second's.
+
+        Where load comes from outside it is the median of each turn's own ratio: the two were
+        measured seconds apart, so a busy spell of the machine is in both and cancels out.
+        """
         mine, theirs = self.figure(case, subject), self.figure(case, other)
-        return None if mine is None or not theirs else mine / theirs
+        if mine is None or not theirs:
+            return None
+        if self.statistic == "min":
+            return mine / theirs
+        pairs = zip(self.values[case][subject], self.values[case][other], strict=True)
+        return statistics.median(a / b for a, b in pairs)
 
     def subjects(self, order: Iterable[str]) -> list[str]:
         """Those that were measured or failed, in the given order."""

@@ -33,7 +33,8 @@ Growth of the resident size per suspended task: coroutine, task and what it wait
 HTTP_NOTE = """\
 CPU time of the server's whole process tree over the requests, the median over rounds; one worker
 each, no access log; uvicorn with uvloop and httptools, granian with uvloop; 64 kept-alive
-connections; every answer checked. *Bare limit*: the same HTTP code in Rust without Python.\
+connections; every answer checked. *Bare limit*: the same HTTP code in Rust without Python. A ratio
+is the median of the turns' own ratios, so it is not quite the quotient of two medians.\
 """
 
 

@@ -36,7 +36,7 @@ class SocketTransport(_rondel.TcpTransportBase):  # type: ignore[misc]
 
     # What asyncio's `start_tls` and `sendfile` ask of a transport.
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SocketTransport(_rondel.TcpTransportBase):  # type: ignore[misc]
     ) -> None:
         if extra is None:
             extra = {}
-        extra["socket"] = trsock.TransportSocket(sock)  # type: ignore[no-untyped-call]
+        extra["socket"] = trsock.TransportSocket(sock)
         try:
             extra["sockname"] = sock.getsockname()
         except OSError:
@@ -97,9 +97,7 @@ class SocketTransport(_rondel.TcpTransportBase):  # type: ignore[misc]
             if _SERVER_KNOWS_TRANSPORTS and self._server is not None:
                 self._server._detach(self)
 
-    def _fatal_error(
-        self, exc: BaseException, message: str = "Fatal error on transport"
-    ) -> None:
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
         """Report an exception of the protocol or the socket, and abort the connection."""
         if isinstance(exc, OSError):
             # Peers that vanish are everyday: only debug mode tells.

@@ -80,7 +80,8 @@ pub fn with_bytes_mut<R>(obj: Ref<'_>, work: impl FnOnce(&mut [u8]) -> R) -> PyR
 /// TypeError for what has no length.
 pub fn len(obj: Ref<'_>) -> PyRes<usize> {
     // SAFETY: alive; -1 with an error set signals failure.
-    usize::try_from(unsafe { ffi::PyObject_Size(obj.as_ptr()) }).map_err(|_negative| Raised::assert_set())
+    usize::try_from(unsafe { ffi::PyObject_Size(obj.as_ptr()) })
+        .map_err(|_negative| Raised::assert_set())
 }
 
 /// A new `bytes` of at most `room` bytes, written where it stays. `fill` says how much it wrote of
@@ -94,10 +95,14 @@ pub fn new_bytes<E>(
 ) -> PyRes<Result<Obj, E>> {
     let size = isize::try_from(room).unwrap_or(isize::MAX);
     // SAFETY: null data asks for uninitialised memory of that size.
-    let object = unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))? };
+    let object =
+        unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))? };
     // SAFETY: a fresh object nobody else has seen; its memory is `room` bytes, uninitialised.
     let memory = unsafe {
-        std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(), room)
+        std::slice::from_raw_parts_mut(
+            ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>(),
+            room,
+        )
     };
     let written = match fill(memory) {
         Ok(written) => written.min(room),

@@ -212,12 +212,23 @@ pub fn check_signals() -> PyRes<()> {
     if unsafe { ffi::PyErr_CheckSignals() } < 0 { Err(Raised(())) } else { Ok(()) }
 }
 
-/// Issues a RuntimeWarning; raises if the filters make it an error.
-pub fn warn_runtime(message: &str) -> PyRes<()> {
+/// The warning categories that native code issues.
+#[derive(Clone, Copy)]
+pub enum Warning {
+    Runtime,
+    Deprecation,
+}
+
+/// Issues a warning; raises if the filters make it an error.
+pub fn warn(category: Warning, message: &str) -> PyRes<()> {
     let text = CString::new(message).unwrap_or_default();
-    // SAFETY: the class is static, the text NUL-terminated.
-    if unsafe { ffi::PyErr_WarnEx(ffi::PyExc_RuntimeWarning, text.as_ptr(), 1) } < 0 {
-        return Err(Raised(()));
-    }
-    Ok(())
+    // SAFETY: the classes are static, the text NUL-terminated.
+    let status = unsafe {
+        let class = match category {
+            Warning::Runtime => ffi::PyExc_RuntimeWarning,
+            Warning::Deprecation => ffi::PyExc_DeprecationWarning,
+        };
+        ffi::PyErr_WarnEx(class, text.as_ptr(), 1)
+    };
+    if status < 0 { Err(Raised(())) } else { Ok(()) }
 }

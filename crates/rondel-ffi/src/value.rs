@@ -284,3 +284,8 @@ pub fn item(sequence: Ref<'_>, index: usize) -> Option<Obj> {
         None
     }
 }
+
+pub fn is_traceback(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyTraceBack_Check(obj.as_ptr()) != 0 }
+}

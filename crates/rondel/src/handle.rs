@@ -211,6 +211,7 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         },
         Err(raised) => Err(raised),
     };
+    home.callback_over();
     let outcome = match result {
         Ok(_result) => Ok(()),
         Err(raised) => failed(home, handle.inst(), raised),

@@ -120,6 +120,8 @@ pub(crate) struct LoopBase {
     current_published: Cell<bool>,
     /// The context entered for the callbacks of this turn.
     entered: ObjCell,
+    /// User code runs in it.
+    in_callback: Cell<bool>,
     pub(crate) task_factory: ObjCell,
     pub(crate) debug: Cell<bool>,
     stopping: Cell<bool>,
@@ -215,13 +217,26 @@ impl LoopBase {
     pub(crate) fn enter(&self, context: Ref<'_>) -> PyRes<()> {
         if let Some(entered) = self.entered.peek() {
             if entered.is(context) {
+                self.in_callback.set(true);
                 return Ok(());
             }
             self.leave()?;
         }
         context::enter(context)?;
         self.entered.set(Some(context.own()));
+        self.in_callback.set(true);
         Ok(())
+    }
+
+    /// The callback that was entered for has returned; its context may serve the next one.
+    #[inline(always)]
+    pub(crate) fn callback_over(&self) {
+        self.in_callback.set(false);
+    }
+
+    /// Leaves the entered context unless user code runs in it right now.
+    pub(crate) fn leave_between_callbacks(&self) -> PyRes<()> {
+        if self.in_callback.get() { Ok(()) } else { self.leave() }
     }
 
     #[inline(always)]
@@ -238,6 +253,7 @@ impl LoopBase {
     }
 
     pub(crate) fn resume_context(&self, entered: Option<Obj>) {
+        self.in_callback.set(true);
         self.entered.set(entered);
     }
 

@@ -6,7 +6,7 @@ use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
-use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
 
 #[derive(Default)]
 pub(crate) struct FutureIter {
@@ -76,6 +76,16 @@ pub(crate) fn raise_thrown(args: Args<'_>) -> rondel_ffi::Raised {
     let Some(first) = args.get(0) else {
         return Builtin::Type.raise("throw expected at least 1 argument, got 0");
     };
+    if cfg!(Py_3_12) && args.len() > 1 {
+        const TEXT: &str = "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        if let Err(raised) = err::warn(err::Warning::Deprecation, TEXT) {
+            return raised;
+        }
+    }
+    let traceback = args.get(2).and_then(Ref::not_none);
+    if traceback.is_some_and(|tb| !value::is_traceback(tb)) {
+        return Builtin::Type.raise("throw() third argument must be a traceback object");
+    }
     let given = args.get(1).and_then(Ref::not_none);
     let exc = if first.is_exception() {
         if given.is_some() {
@@ -94,7 +104,7 @@ pub(crate) fn raise_thrown(args: Args<'_>) -> rondel_ffi::Raised {
     };
     match exc {
         Ok(exc) => {
-            if let Some(tb) = args.get(2).and_then(Ref::not_none) {
+            if let Some(tb) = traceback {
                 err::set_traceback(exc.borrow(), Some(tb));
             }
             err::raise_instance(exc.borrow())

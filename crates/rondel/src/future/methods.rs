@@ -46,13 +46,18 @@ pub(crate) fn init_on(slf: Inst<'_, Future>, loop_: Option<Ref<'_>>) -> PyRes<()
     if debug { super::remember_source(slf) } else { Ok(()) }
 }
 
+/// Reading the outcome of a future whose `__init__` never ran: the wrong state, as asyncio has it.
+fn check_readable(slf: Inst<'_, Future>) -> PyRes<()> {
+    if slf.initialised() { Ok(()) } else { Err(invalid_state("Future object is not initialized.")) }
+}
+
 fn result(slf: Inst<'_, Future>) -> PyRes<Obj> {
-    check(slf)?;
+    check_readable(slf)?;
     super::result(slf)
 }
 
 fn exception(slf: Inst<'_, Future>) -> PyRes<Obj> {
-    check(slf)?;
+    check_readable(slf)?;
     match slf.state.get() {
         State::Pending => Err(invalid_state("Exception is not set.")),
         State::Finished => Ok(Obj::none()),

@@ -1,14 +1,19 @@
-//! An awaitable that is done: what a native coroutine method returns when it need not wait.
+//! An awaitable that finishes at once: what a native coroutine method returns when it need not wait.
 
 use rondel_ffi::call::Sent;
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref};
+use std::cell::Cell;
+
+/// Given the value, does what is left to do when it is awaited.
+type Work = fn(Ref<'_>) -> PyRes<Obj>;
 
 #[derive(Default)]
 pub(crate) struct Immediate {
     value: ObjCell,
+    work: Cell<Option<Work>>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -32,11 +37,24 @@ impl Class for Immediate {
 /// `await` of it gives `value` without suspending.
 #[inline(always)]
 pub(crate) fn immediate(value: Obj) -> PyRes<Obj> {
-    Ok(alloc(Immediate { value: ObjCell::new(Some(value)) }, false)?.into_obj())
+    Ok(alloc(Immediate { value: ObjCell::new(Some(value)), work: Cell::new(None) }, false)?.into_obj())
+}
+
+/// `await` of it runs `work` on `value` and gives the result without suspending.
+#[inline(always)]
+pub(crate) fn deferred(value: Obj, work: Work) -> PyRes<Obj> {
+    Ok(alloc(Immediate { value: ObjCell::new(Some(value)), work: Cell::new(Some(work)) }, false)?.into_obj())
 }
 
 fn resume(slf: Inst<'_, Immediate>, _value: Ref<'_>) -> Sent {
-    Sent::Returned(slf.value.take().unwrap_or_else(Obj::none))
+    let value = slf.value.take().unwrap_or_else(Obj::none);
+    match slf.work.take() {
+        None => Sent::Returned(value),
+        Some(work) => match work(value.borrow()) {
+            Ok(result) => Sent::Returned(result),
+            Err(raised) => Sent::Raised(raised),
+        },
+    }
 }
 
 fn send(slf: Inst<'_, Immediate>, value: Ref<'_>) -> PyRes<Obj> {

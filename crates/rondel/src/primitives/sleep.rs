@@ -57,7 +57,7 @@ impl Class for Sleep {
     }
     fn finalize(slf: Inst<'_, Self>) {
         slf.stage.set(Stage::Over);
-        if let Err(raised) = err::warn_runtime("coroutine 'sleep' was never awaited") {
+        if let Err(raised) = err::warn(err::Warning::Runtime, "coroutine 'sleep' was never awaited") {
             raised.unraisable(Some(slf.obj()));
         }
     }

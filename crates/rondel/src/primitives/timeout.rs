@@ -7,7 +7,7 @@
 
 use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready, now_seconds};
-use crate::primitives::immediate::immediate;
+use crate::primitives::immediate::{self, immediate};
 use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
@@ -138,10 +138,7 @@ fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 fn reschedule(slf: Inst<'_, Timeout>, when: Ref<'_>) -> PyRes<Obj> {
     match slf.stage.get() {
         Stage::Entered => {}
-        Stage::Created if cfg!(Py_3_12) => {
-            return Err(Builtin::Runtime.raise("Timeout has not been entered"));
-        }
-        Stage::Created => return Err(Builtin::Assertion.raise("")),
+        Stage::Created => return Err(Builtin::Runtime.raise("Timeout has not been entered")),
         stage => {
             return Err(Builtin::Runtime.raise(&format!("Cannot change state of {} Timeout", stage.word())));
         }
@@ -196,7 +193,15 @@ pub(crate) fn expire(slf: Own<Timeout>) -> PyRes<()> {
     Ok(())
 }
 
+/// `__aenter__()`: acts when it is awaited, as the coroutine that asyncio has here.
 fn aenter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    immediate::deferred(slf.obj().own(), |timeout| match timeout.cast::<Timeout>() {
+        Some(slf) => enter(slf),
+        None => Err(Builtin::Type.raise("a Timeout was expected")),
+    })
+}
+
+fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     if slf.stage.get() != Stage::Created {
         return Err(Builtin::Runtime.raise("Timeout has already been entered"));
     }
@@ -211,7 +216,7 @@ fn aenter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     slf.cancelling.set(task.cancels.get());
     slf.task.set(Some(task));
     set_alarm(slf)?;
-    immediate(slf.obj().own())
+    Ok(slf.obj().own())
 }
 
 /// `__aexit__(exc_type, exc, traceback)`.

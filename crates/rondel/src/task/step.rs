@@ -26,6 +26,7 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     event_loop::begin_step(home, task.obj().own())?;
     let sent = resume(task.inst(), thrown);
     event_loop::end_step(home);
+    home.callback_over();
     settle(Some(home), task, sent)
 }
 
@@ -56,7 +57,11 @@ pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
 pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     let outer_task = event_loop::current_task(home)?;
     let outer_context = home.suspend_context();
-    let outcome = step(home, task, None);
+    let outcome = step(home, task.clone(), None);
+    if task.future.done() {
+        // As asyncio: what has ended before anybody saw it keeps no coroutine.
+        task.coro.set(None);
+    }
     let pending = outcome.err().map(Raised::fetch);
     home.leave()?;
     home.resume_context(outer_context);

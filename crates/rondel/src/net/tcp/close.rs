@@ -22,7 +22,11 @@ pub(super) fn close_now(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
         return Ok(());
     }
     slf.life.set(Life::Draining);
-    if slf.has_queued() { Ok(()) } else { lose(slf, None) }
+    if slf.has_queued() {
+        Ok(())
+    } else {
+        lose(slf, None)
+    }
 }
 
 /// `transport.abort()`.
@@ -47,7 +51,9 @@ fn force(slf: Inst<'_, TcpTransport>, exc: Option<Ref<'_>>) -> PyRes<()> {
 
 /// Ends all traffic and schedules `connection_lost(exc)`.
 fn lose(slf: Inst<'_, TcpTransport>, exc: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(home) = slf.home.get() else { return Ok(()) };
+    let Some(home) = slf.home.get() else {
+        return Ok(());
+    };
     slf.life.set(Life::Lost);
     slf.lost_count.set(1);
     // The caller's reference may be the loop's own.
@@ -56,13 +62,19 @@ fn lose(slf: Inst<'_, TcpTransport>, exc: Option<Ref<'_>>) -> PyRes<()> {
     if !slf.empty_waiter.is_none() {
         // `sendfile` has watched the descriptor, whose number is free from now on.
         let number = value::int(i64::from(slf.fd.get()))?;
-        let _removed = call::method(names::own().remove_writer.borrow(), [home.obj(), number.borrow()])?;
+        let _removed = call::method(
+            names::own().remove_writer.borrow(),
+            [home.obj(), number.borrow()],
+        )?;
     }
     let callback = call::getattr(slf_kept.obj(), names::own().call_connection_lost.borrow())?;
     let exc = exc.unwrap_or_else(|| names::own().none.borrow());
     if home.debug.get() {
         // asyncio's own method has the checks of debug mode.
-        let _handle = call::method(names().call_soon.borrow(), [home.obj(), callback.borrow(), exc])?;
+        let _handle = call::method(
+            names().call_soon.borrow(),
+            [home.obj(), callback.borrow(), exc],
+        )?;
         return Ok(());
     }
     home.check_open()?;
@@ -98,7 +110,10 @@ pub(super) fn connection_lost(slf: Inst<'_, TcpTransport>, exc: Option<Ref<'_>>)
     }
     if let Some(protocol) = slf.protocol.get() {
         let exc = exc.unwrap_or_else(|| names::own().none.borrow());
-        note(call::method(names().connection_lost.borrow(), [protocol.borrow(), exc]));
+        note(call::method(
+            names().connection_lost.borrow(),
+            [protocol.borrow(), exc],
+        ));
     }
     slf.life.set(Life::Gone);
     slf.lost_count.set(slf.lost_count.get().max(1));
@@ -152,7 +167,11 @@ pub(super) fn failed(slf: Inst<'_, TcpTransport>, raised: Raised, message: &str)
 /// Takes the exception, unless it is one that ends the loop.
 fn passing(raised: Raised) -> PyRes<Obj> {
     let exc = raised.fetch();
-    if ends_loop(exc.borrow()) { Err(err::raise_instance(exc.borrow())) } else { Ok(exc) }
+    if ends_loop(exc.borrow()) {
+        Err(err::raise_instance(exc.borrow()))
+    } else {
+        Ok(exc)
+    }
 }
 
 /// Reports an exception that does not end the connection.
@@ -175,10 +194,20 @@ pub(super) fn report(
 ) -> PyRes<()> {
     let exc = passing(raised)?;
     home.leave()?; // asyncio reports outside the callback's context
-    handle_exception(home, slf, exc, &format!("Exception in callback SocketTransport.{callback}()"))
+    handle_exception(
+        home,
+        slf,
+        exc,
+        &format!("Exception in callback SocketTransport.{callback}()"),
+    )
 }
 
-fn handle_exception(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, exc: Obj, message: &str) -> PyRes<()> {
+fn handle_exception(
+    home: Inst<'_, LoopBase>,
+    slf: Inst<'_, TcpTransport>,
+    exc: Obj,
+    message: &str,
+) -> PyRes<()> {
     let context = value::dict()?;
     let protocol = slf.protocol.get().unwrap_or_else(Obj::none);
     let message = value::str(message)?;
@@ -192,7 +221,11 @@ fn handle_exception(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, exc: 
 
 /// Debug mode: `"<transport> text"` to asyncio's logger.
 #[inline(always)]
-pub(super) fn log_debug(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, text: &str) -> PyRes<()> {
+pub(super) fn log_debug(
+    home: Inst<'_, LoopBase>,
+    slf: Inst<'_, TcpTransport>,
+    text: &str,
+) -> PyRes<()> {
     if home.debug.get() {
         let text = value::str(text)?;
         let _none = call::method(names::own().log_debug.borrow(), [slf.obj(), text.borrow()])?;

@@ -21,7 +21,9 @@
 //! has to remember it:
 //! * One `recv` per event and turn, as in asyncio, for fairness. A short one has emptied the socket
 //!   (epoll(7)); one that filled the buffer, or one that came with the peer's end, asks for another
-//!   turn by queueing an event itself.
+//!   turn by queueing an event itself. (The kernel also ends a `recv` at TCP's urgent mark and behind
+//!   a passed descriptor: what follows then waits for the next packet. Protocols over transports
+//!   can receive neither, and every other read would pay for the second look.)
 //! * Readability while reading is paused is kept in [`Missed`].
 //! * Writability needs no memory: with nothing queued a write simply tries.
 //!
@@ -160,7 +162,14 @@ impl Class for TcpTransport {
 
 impl TcpTransport {
     fn cells(&self) -> [&ObjCell; 6] {
-        [&self.sock, &self.protocol, &self.server, &self.extra, &self.read_context, &self.write_context]
+        [
+            &self.sock,
+            &self.protocol,
+            &self.server,
+            &self.extra,
+            &self.read_context,
+            &self.write_context,
+        ]
     }
 
     /// Closed for good, or never opened: writes are counted instead of sent.
@@ -192,7 +201,11 @@ impl TcpTransport {
 
 /// Acts on what epoll said about the socket, or on what the transport asked of a later turn. An
 /// error ends the loop (KeyboardInterrupt, SystemExit).
-pub(crate) fn on_event(home: Inst<'_, LoopBase>, transport: Own<TcpTransport>, event: IoEvent) -> PyRes<()> {
+pub(crate) fn on_event(
+    home: Inst<'_, LoopBase>,
+    transport: Own<TcpTransport>,
+    event: IoEvent,
+) -> PyRes<()> {
     let slf = transport.inst();
     if event.readable
         && let Err(raised) = read::ready(home, slf, event.read_closed)
@@ -227,7 +240,11 @@ fn deregister(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()
 
 /// Lets go of a registration that nothing needs; asyncio would have no handle in its selector.
 fn deregister_idle(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    if slf.reading.get() == Reading::Ended && !slf.has_queued() { deregister(home, slf) } else { Ok(()) }
+    if slf.reading.get() == Reading::Ended && !slf.has_queued() {
+        deregister(home, slf)
+    } else {
+        Ok(())
+    }
 }
 
 /// Comes back to the socket in the next turn.

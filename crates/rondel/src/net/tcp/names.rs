@@ -32,7 +32,10 @@ pub(super) struct Names {
 static NAMES: GilStatic<Names> = GilStatic::new();
 
 fn attr(module: &CStr, name: &CStr) -> PyRes<Obj> {
-    call::getattr(call::import(module)?.borrow(), value::intern(name)?.borrow())
+    call::getattr(
+        call::import(module)?.borrow(),
+        value::intern(name)?.borrow(),
+    )
 }
 
 pub(super) fn load() -> PyRes<()> {
@@ -63,5 +66,7 @@ pub(super) fn load() -> PyRes<()> {
 
 #[inline(always)]
 pub(super) fn own() -> &'static Names {
-    NAMES.get().expect("filled when the transport's type is built, before any transport exists")
+    NAMES
+        .get()
+        .expect("filled when the transport's type is built, before any transport exists")
 }

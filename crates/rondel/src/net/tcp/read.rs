@@ -1,6 +1,8 @@
 //! Receiving: from readiness to the protocol, and the switches of `pause_reading()`.
 
-use super::{Life, Missed, Reading, TcpTransport, again, close, deregister_idle, names, os_error, register};
+use super::{
+    Life, Missed, Reading, TcpTransport, again, close, deregister_idle, names, os_error, register,
+};
 use crate::consts::names;
 use crate::event_loop::{IoEvent, LoopBase};
 use rondel_ffi::err::Builtin;
@@ -37,7 +39,11 @@ enum Got<T> {
 }
 
 /// Reads once, if the protocol wants it. `closed`: epoll has seen the peer's end.
-pub(super) fn ready(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, closed: bool) -> PyRes<()> {
+pub(super) fn ready(
+    home: Inst<'_, LoopBase>,
+    slf: Inst<'_, TcpTransport>,
+    closed: bool,
+) -> PyRes<()> {
     if slf.life.get() != Life::Open {
         return Ok(());
     }
@@ -52,7 +58,11 @@ pub(super) fn ready(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, close
     if let Some(context) = slf.read_context.get() {
         home.enter(context.borrow())?;
     }
-    let delivered = if slf.buffered.get() { to_buffer(slf) } else { to_data_received(slf) };
+    let delivered = if slf.buffered.get() {
+        to_buffer(slf)
+    } else {
+        to_data_received(slf)
+    };
     let done = match delivered {
         Ok(Outcome::Delivered { full }) if full || closed => Ok(()),
         Ok(Outcome::Delivered { .. } | Outcome::Nothing) => return Ok(()),
@@ -65,7 +75,15 @@ pub(super) fn ready(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, close
     };
     match (slf.life.get(), slf.reading.get()) {
         (Life::Open, Reading::Flowing) => {
-            again(home, slf, IoEvent { readable: true, writable: false, read_closed: closed });
+            again(
+                home,
+                slf,
+                IoEvent {
+                    readable: true,
+                    writable: false,
+                    read_closed: closed,
+                },
+            );
         }
         (Life::Open, _) => slf.miss(if closed { Missed::End } else { Missed::Data }),
         _ => {}
@@ -74,17 +92,23 @@ pub(super) fn ready(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, close
 }
 
 enum Outcome {
-    Delivered { full: bool },
+    Delivered {
+        full: bool,
+    },
     Ended,
     /// There was nothing, or the transport failed.
     Nothing,
 }
 
 fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
-    let Some(protocol) = slf.protocol.get() else { return Ok(Outcome::Nothing) };
+    let Some(protocol) = slf.protocol.get() else {
+        return Ok(Outcome::Nothing);
+    };
     let expected = slf.last_read.get();
     let got = if DIRECT.contains(&expected) {
-        let room = (expected + expected / 4).next_multiple_of(4096).min(DIRECT_ROOM);
+        let room = (expected + expected / 4)
+            .next_multiple_of(4096)
+            .min(DIRECT_ROOM);
         buffer::new_bytes(room, |memory| match receive(slf, memory) {
             Ok(Got::Data { data, .. }) => Ok(data),
             other => Err(other),
@@ -92,7 +116,10 @@ fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         .map(|made| match made {
             Ok(data) => {
                 let count = value::bytes_of(data.borrow()).map_or(0, <[u8]>::len);
-                Ok(Got::Data { full: count == room, data })
+                Ok(Got::Data {
+                    full: count == room,
+                    data,
+                })
             }
             Err(Ok(Got::End)) => Ok(Got::End),
             Err(Ok(_)) => Ok(Got::Nothing),
@@ -100,7 +127,9 @@ fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         })
     } else {
         SCRATCH.with_borrow_mut(|scratch| match receive(slf, scratch) {
-            Ok(Got::Data { data, full }) => value::bytes(&scratch[..data]).map(|data| Ok(Got::Data { data, full })),
+            Ok(Got::Data { data, full }) => {
+                value::bytes(&scratch[..data]).map(|data| Ok(Got::Data { data, full }))
+            }
             Ok(Got::End) => Ok(Ok(Got::End)),
             Ok(Got::Nothing) => Ok(Ok(Got::Nothing)),
             Err(errno) => Ok(Err(errno)),
@@ -113,22 +142,36 @@ fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         Ok(Err(errno)) => return read_failed(slf, errno),
         Err(no_memory) => return failed(slf, no_memory, READ_FAILED),
     };
-    slf.last_read.set(value::bytes_of(data.borrow()).map_or(0, <[u8]>::len));
-    match call::method(names().data_received.borrow(), [protocol.borrow(), data.borrow()]) {
+    slf.last_read
+        .set(value::bytes_of(data.borrow()).map_or(0, <[u8]>::len));
+    match call::method(
+        names().data_received.borrow(),
+        [protocol.borrow(), data.borrow()],
+    ) {
         Ok(_none) => Ok(Outcome::Delivered { full }),
-        Err(raised) => failed(slf, raised, "Fatal error: protocol.data_received() call failed."),
+        Err(raised) => failed(
+            slf,
+            raised,
+            "Fatal error: protocol.data_received() call failed.",
+        ),
     }
 }
 
 fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
-    let Some(protocol) = slf.protocol.get() else { return Ok(Outcome::Nothing) };
+    let Some(protocol) = slf.protocol.get() else {
+        return Ok(Outcome::Nothing);
+    };
     let hint = names::own().minus_one.borrow();
     let space = match call::method(names().get_buffer.borrow(), [protocol.borrow(), hint]) {
         Ok(space) => space,
         Err(raised) => return failed(slf, raised, GET_BUFFER_FAILED),
     };
     let got = buffer::with_bytes_mut(space.borrow(), |memory| {
-        if memory.is_empty() { None } else { Some(receive(slf, memory)) }
+        if memory.is_empty() {
+            None
+        } else {
+            Some(receive(slf, memory))
+        }
     });
     let (count, full) = match got {
         Ok(Some(Ok(Got::Data { data, full }))) => (data, full),
@@ -144,9 +187,16 @@ fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
     drop(space);
     let protocol = slf.protocol.get().unwrap_or(protocol); // get_buffer() may have switched it
     let count = value::int(i64::try_from(count).unwrap_or(i64::MAX))?;
-    match call::method(names().buffer_updated.borrow(), [protocol.borrow(), count.borrow()]) {
+    match call::method(
+        names().buffer_updated.borrow(),
+        [protocol.borrow(), count.borrow()],
+    ) {
         Ok(_none) => Ok(Outcome::Delivered { full }),
-        Err(raised) => failed(slf, raised, "Fatal error: protocol.buffer_updated() call failed."),
+        Err(raised) => failed(
+            slf,
+            raised,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        ),
     }
 }
 
@@ -164,7 +214,8 @@ fn unusable(slf: Inst<'_, TcpTransport>, space: &Obj) -> PyRes<Outcome> {
         Ok(_) => {
             let name = call::getattr(space.borrow().type_of(), names::own().type_name.borrow())?;
             let name = value::str_text(name.borrow())?;
-            let text = format!("get_buffer() must return a read-write bytes-like object, not {name}");
+            let text =
+                format!("get_buffer() must return a read-write bytes-like object, not {name}");
             failed(slf, Builtin::Type.raise(&text), READ_FAILED)
         }
     }
@@ -175,14 +226,21 @@ fn receive<T>(slf: Inst<'_, TcpTransport>, memory: &mut [T]) -> Result<Got<usize
 where
     for<'a> &'a mut [T]: Buffer<u8>,
 {
-    let Some(socket) = slf.sock.peek().and_then(|sock| fd::lend(sock, slf.fd.get())) else {
+    let Some(socket) = slf
+        .sock
+        .peek()
+        .and_then(|sock| fd::lend(sock, slf.fd.get()))
+    else {
         return Err(Errno::BADF);
     };
     let room = memory.len();
     loop {
         return match recv(socket, &mut *memory, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Ok(Got::End),
-            Ok((_, count)) => Ok(Got::Data { data: count, full: count == room }),
+            Ok((_, count)) => Ok(Got::Data {
+                data: count,
+                full: count == room,
+            }),
             Err(Errno::AGAIN) => Ok(Got::Nothing),
             // The edge is used up: nobody would call again.
             Err(Errno::INTR) => continue,
@@ -194,11 +252,17 @@ where
 /// The peer's end.
 fn end(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     close::log_debug(home, slf, "received EOF")?;
-    let Some(protocol) = slf.protocol.get() else { return Ok(()) };
+    let Some(protocol) = slf.protocol.get() else {
+        return Ok(());
+    };
     let keep_open = match call::method(names().eof_received.borrow(), [protocol.borrow()]) {
         Ok(answer) => answer.borrow().truthy()?,
         Err(raised) => {
-            return close::failed(slf, raised, "Fatal error: protocol.eof_received() call failed.");
+            return close::failed(
+                slf,
+                raised,
+                "Fatal error: protocol.eof_received() call failed.",
+            );
         }
     };
     if !keep_open {
@@ -236,10 +300,22 @@ fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     let missed = slf.missed.take();
     if slf.token.get().is_none() {
         // `sendfile` has the socket: it is registered again afterwards.
-        return if slf.empty_waiter.is_none() { register(home, slf) } else { Ok(()) };
+        return if slf.empty_waiter.is_none() {
+            register(home, slf)
+        } else {
+            Ok(())
+        };
     }
     if missed != Missed::Nothing {
-        again(home, slf, IoEvent { readable: true, writable: false, read_closed: missed == Missed::End });
+        again(
+            home,
+            slf,
+            IoEvent {
+                readable: true,
+                writable: false,
+                read_closed: missed == Missed::End,
+            },
+        );
     }
     Ok(())
 }

@@ -4,7 +4,10 @@
 //! The queue holds `bytes` objects as they were given, uncopied; other buffers are copied when they
 //! have to wait, since their owner may change them.
 
-use super::{Life, TcpTransport, again, close, deregister, deregister_idle, names, os_error, raise_errno, register};
+use super::{
+    Life, TcpTransport, again, close, deregister, deregister_idle, names, os_error, raise_errno,
+    register,
+};
 use crate::consts::names;
 use crate::event_loop::{IoEvent, LoopBase};
 use crate::future::{self, State};
@@ -27,7 +30,11 @@ const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
 
 fn socket<'a>(slf: Inst<'a, TcpTransport>) -> Result<BorrowedFd<'a>, Errno> {
-    slf.data().sock.peek().and_then(|sock| fd::lend(sock, slf.fd.get())).ok_or(Errno::BADF)
+    slf.data()
+        .sock
+        .peek()
+        .and_then(|sock| fd::lend(sock, slf.fd.get()))
+        .ok_or(Errno::BADF)
 }
 
 /// `transport.write(data)`.
@@ -56,7 +63,9 @@ fn write_buffer(slf: Inst<'_, TcpTransport>, data: Ref<'_>) -> PyRes<()> {
     let own = names::own();
     if !data.is_instance(own.bytearray.borrow())? && !data.is_instance(own.memoryview.borrow())? {
         let name = value::repr(call::getattr(data.type_of(), own.type_name.borrow())?.borrow())?;
-        return Err(Builtin::Type.raise(&format!("data argument must be a bytes-like object, not {name}")));
+        return Err(Builtin::Type.raise(&format!(
+            "data argument must be a bytes-like object, not {name}"
+        )));
     }
     if !admit(slf, "write", "write", !data.truthy()?)? {
         return Ok(());
@@ -64,7 +73,11 @@ fn write_buffer(slf: Inst<'_, TcpTransport>, data: Ref<'_>) -> PyRes<()> {
     let try_now = !slf.has_queued();
     let attempt = buffer::with_bytes(data, |bytes| {
         let sent = if try_now { send_now(slf, bytes)? } else { 0 };
-        Ok(if sent == bytes.len() { None } else { Some(value::bytes(&bytes[sent..])) })
+        Ok(if sent == bytes.len() {
+            None
+        } else {
+            Some(value::bytes(&bytes[sent..]))
+        })
     });
     match attempt {
         Ok(Ok(None)) => Ok(()),
@@ -152,14 +165,22 @@ fn arm(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
 /// `transport.writelines(list)`: one system call for up to [`IOVECS`] of them.
 pub(super) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Obj> {
     // Before 3.12 asyncio joins the list and writes that.
-    let (func, verb) = if cfg!(Py_3_12) { ("writelines", "writelines") } else { ("write", "write") };
+    let (func, verb) = if cfg!(Py_3_12) {
+        ("writelines", "writelines")
+    } else {
+        ("write", "write")
+    };
     if !admit(slf, func, verb, !list.truthy()?)? {
         return Ok(Obj::none());
     }
     // Nothing is queued before all of it is known to be good.
     let mut chunks = Vec::new();
     value::for_each(list, |item| {
-        chunks.push(if value::bytes_of(item.borrow()).is_some() { item } else { value::to_bytes(item.borrow())? });
+        chunks.push(if value::bytes_of(item.borrow()).is_some() {
+            item
+        } else {
+            value::to_bytes(item.borrow())?
+        });
         Ok(())
     })?;
     if slf.is_lost() {
@@ -189,7 +210,11 @@ pub(super) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Ob
     Ok(Obj::none())
 }
 
-const WRITABLE: IoEvent = IoEvent { readable: false, writable: true, read_closed: false };
+const WRITABLE: IoEvent = IoEvent {
+    readable: false,
+    writable: true,
+    read_closed: false,
+};
 
 /// Sends from the queue, once; `true` if the socket took all that was offered to it.
 fn flush(slf: Inst<'_, TcpTransport>) -> Result<bool, Errno> {
@@ -328,7 +353,9 @@ pub(super) fn write_eof(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
 }
 
 fn shut_down(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    socket(slf).and_then(|socket| shutdown(socket, Shutdown::Write)).map_err(raise_errno)
+    socket(slf)
+        .and_then(|socket| shutdown(socket, Shutdown::Write))
+        .map_err(raise_errno)
 }
 
 // ------------------------------------------------------------------------------- flow control
@@ -338,7 +365,9 @@ pub(super) fn maybe_pause(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     if slf.queued.get() <= slf.high_water.get() || slf.protocol_paused.replace(true) {
         return Ok(());
     }
-    let Some(protocol) = slf.protocol.get() else { return Ok(()) };
+    let Some(protocol) = slf.protocol.get() else {
+        return Ok(());
+    };
     match call::method(names().pause_writing.borrow(), [protocol.borrow()]) {
         Ok(_none) => Ok(()),
         Err(raised) => close::to_handler(slf, raised, "protocol.pause_writing() failed"),
@@ -350,7 +379,9 @@ fn maybe_resume(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
         return Ok(());
     }
     slf.protocol_paused.set(false);
-    let Some(protocol) = slf.protocol.get() else { return Ok(()) };
+    let Some(protocol) = slf.protocol.get() else {
+        return Ok(());
+    };
     match call::method(names().resume_writing.borrow(), [protocol.borrow()]) {
         Ok(_none) => Ok(()),
         Err(raised) => close::to_handler(slf, raised, "protocol.resume_writing() failed"),
