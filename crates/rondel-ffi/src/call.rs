@@ -201,7 +201,7 @@ pub fn send_none(coro: Ref<'_>) -> Sent {
 unsafe fn coroutine_send() -> Option<ffi::sendfunc> {
     // SAFETY: PyCoro_Type is a static, initialised type; its async slots never change.
     unsafe {
-        let slots = (*&raw const ffi::PyCoro_Type).tp_as_async;
+        let slots = ffi::PyCoro_Type.tp_as_async;
         if slots.is_null() { None } else { (*slots).am_send }
     }
 }

@@ -19,6 +19,7 @@
 //! | [`exchange`] | one request and its response: body, queue, backpressure, disconnect |
 //! | [`server`] | listeners, connections, graceful and forced end |
 //! | `outcome`, `response` | what an exchange's operations give; its response as hyper takes it |
+//! | [`target`] | percent-decoding of paths |
 //! | `conn` | the future of a connection, its deadlines |
 //! | `listener`, `stream` | accepting; a socket as hyper sees it |
 //!
@@ -34,6 +35,7 @@ mod response;
 pub mod server;
 pub mod service;
 mod stream;
+pub mod target;
 
 pub use exchange::Exchange;
 pub use hyper::{self, http};

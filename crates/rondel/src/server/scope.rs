@@ -8,6 +8,7 @@ use crate::consts::stock;
 use rondel_ffi::gil::Parked;
 use rondel_ffi::{Obj, PyRes, Ref, call, value};
 use rondel_http::http::{HeaderMap, Method, Version};
+use rondel_http::target::percent_decode;
 use rondel_http::{Address, ConnInfo, Request};
 use std::cell::RefCell;
 
@@ -165,25 +166,6 @@ impl Scopes {
     }
 }
 
-fn percent_decode(text: &[u8]) -> Vec<u8> {
-    let digit = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
-    let mut out = Vec::with_capacity(text.len());
-    let mut i = 0;
-    while i < text.len() {
-        match (text[i], digit(text.get(i + 1)), digit(text.get(i + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                i += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                i += 1;
-            }
-        }
-    }
-    out
-}
-
 /// The connection's `client` and `server`, made for its first request.
 pub(super) fn addresses(conn: &ConnInfo) -> PyRes<&AddressCache> {
     if conn.cache.get().is_none() {
@@ -217,17 +199,5 @@ fn server(local: &Address) -> PyRes<Obj> {
             let text = path.as_ref().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
             value::tuple([value::str(&text)?, Obj::none()])
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::percent_decode;
-
-    #[test]
-    fn percent_decoding_leaves_what_is_no_escape() {
-        assert_eq!(percent_decode(b"/a%20b%2Fc"), b"/a b/c");
-        assert_eq!(percent_decode(b"/%zz%4"), b"/%zz%4");
-        assert_eq!(percent_decode("/%E4%BD%A0".as_bytes()), "/你".as_bytes());
     }
 }
