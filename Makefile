@@ -88,8 +88,9 @@ lint-python: $(INSTALL) $(VENV)/.lint-ready
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/stubtest.py
 
-bench: build ## side by side with peers from PyPI; tables in benchmarks/results/
-	@$(BIN)/python -m benchmarks
+# Has an environment and a build of its own, for an optimised interpreter. ARGS="--quick" and so on.
+bench: tools ## side by side with peers from PyPI; tables in benchmarks/results/
+	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run.py $(ARGS)
 
 conformance: $(INSTALL) $(VENV)/.test-ready ## CPython's own asyncio tests, and anyio's, on Rondel
 	@$(BIN)/python -m tests.conformance

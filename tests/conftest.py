@@ -13,6 +13,7 @@ import asyncio
 import gc
 import importlib
 import inspect
+import os
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -24,6 +25,9 @@ SECONDS_PER_TEST = 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "rondel_server: about Rondel's server alone, not for RONDEL_TEST_SERVER"
+    )
     config.addinivalue_line("filterwarnings", "error")
     # Python 3.14 deprecates policies; the suites use them where asyncio still has them.
     config.addinivalue_line("filterwarnings", "ignore:.*event_loop_policy:DeprecationWarning")
@@ -39,7 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    oracle = os.environ.get("RONDEL_TEST_SERVER", "rondel") != "rondel"
     for item in items:
+        if oracle and item.get_closest_marker("rondel_server") is not None:
+            item.add_marker(pytest.mark.skip(reason="about Rondel's server alone"))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
     # Each test ends with a full collection: keep what exists by now out of it.

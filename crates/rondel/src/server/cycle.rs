@@ -8,8 +8,10 @@ use crate::future::{self, Callback, Future, State};
 use crate::task::{self, Task};
 use rondel_core::clock;
 use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::freelist::FreeList;
 use rondel_ffi::local::LoopLocal;
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
+use rondel_http::http::HeaderMap;
 use rondel_http::{Event, Exchange, Request};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -18,6 +20,8 @@ use std::rc::Rc;
 pub(super) struct Local {
     pub(super) exchange: Exchange,
     pub(super) door: Rc<Door>,
+    /// The request's header map, emptied: its memory serves the response's.
+    pub(super) spare: Cell<Option<HeaderMap>>,
     log: Option<LogLine>,
 }
 
@@ -45,6 +49,7 @@ pub(crate) struct Cycle {
 }
 
 static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
 
 impl Class for Cycle {
     fn cell() -> &'static ClassCell {
@@ -60,6 +65,9 @@ impl Class for Cycle {
                 }
             }
         }
+    }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
     }
     fn clear(&self) {
         let waiting = (self.receivers.take(), self.senders.take());
@@ -89,7 +97,7 @@ impl Cycle {
     }
 }
 
-pub(super) fn new(door: Rc<Door>, tag: u64, exchange: Exchange, request: &Request, log: bool) -> PyRes<Own<Cycle>> {
+pub(super) fn new(door: Rc<Door>, tag: u64, exchange: Exchange, request: Request, log: bool) -> PyRes<Own<Cycle>> {
     let log = if log {
         let head = &request.head;
         Some(LogLine {
@@ -103,7 +111,9 @@ pub(super) fn new(door: Rc<Door>, tag: u64, exchange: Exchange, request: &Reques
         None
     };
     let local = OnceCell::new();
-    let _fresh = local.set(LoopLocal::new(Local { exchange, door, log }));
+    let mut spare = request.head.headers;
+    spare.clear();
+    let _fresh = local.set(LoopLocal::new(Local { exchange, door, spare: Cell::new(Some(spare)), log }));
     alloc(Cycle { local, tag: Cell::new(tag), ..Cycle::default() }, true)
 }
 
@@ -234,13 +244,15 @@ fn fail(cycle: &Own<Cycle>, exchange: &Exchange) -> PyRes<()> {
 }
 
 fn access(cycle: &Own<Cycle>, line: &LogLine, log: Ref<'_>) -> PyRes<()> {
+    // A client that left before the answer: the number that nginx made customary for it.
+    let status = if cycle.status.get() == 0 { 499 } else { cycle.status.get() };
     let seconds = clock::now().saturating_sub(line.started) as f64 * 1e-9;
     let args = [
         value::str(&line.client)?,
         value::str(&line.method)?,
         value::str(&line.target)?,
         value::str(line.version)?,
-        value::int(i64::from(cycle.status.get()))?,
+        value::int(i64::from(status))?,
         value::float(seconds)?,
     ];
     let args: Vec<Ref<'_>> = args.iter().map(Obj::borrow).collect();

@@ -109,7 +109,7 @@ impl Door {
         });
         exchange.set_tag(tag);
         let scope = self.scopes.build(&request)?;
-        let cycle = cycle::new(Rc::clone(self), tag, exchange, &request, self.access_log.is_some())?;
+        let cycle = cycle::new(Rc::clone(self), tag, exchange, request, self.access_log.is_some())?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());
         self.active.set(self.active.get() + 1);
         cycle::start(home, &cycle, self.app.borrow(), scope.borrow())

@@ -109,7 +109,10 @@ fn start(cycle: Inst<'_, Cycle>, exchange: &Exchange, message: Ref<'_>, words: &
     };
     let status = value::as_i64(status)?;
     let headers = match value::dict_get(message, words.headers.borrow())? {
-        Some(headers) => read_headers(headers.own())?,
+        Some(headers) => {
+            let spare = cycle.local()?.spare.take().unwrap_or_default();
+            read_headers(headers.own(), spare)?
+        }
         None => HeaderMap::new(),
     };
     let code = u16::try_from(status).unwrap_or(0);
@@ -171,8 +174,7 @@ fn bad_header(reason: &str, part: Ref<'_>) -> Raised {
 }
 
 /// `[(name, value), …]`: any iterable of pairs of bytes.
-fn read_headers(headers: Obj) -> PyRes<HeaderMap> {
-    let mut map = HeaderMap::with_capacity(8);
+fn read_headers(headers: Obj, mut map: HeaderMap) -> PyRes<HeaderMap> {
     value::for_each(headers.borrow(), |pair| {
         let pair = pair.borrow();
         let (Some(name), Some(content)) = (value::item(pair, 0), value::item(pair, 1)) else {
