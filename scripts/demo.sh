@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../examples/django_site"
 cat <<TEXT
 
   Open http://$host:$port/ first: the page says what is there to see.
-  The admin is at http://$host:$port/admin/.
+  The admin is at http://$host:$port/admin/ (user admin, password admin).
   Ctrl+C stops the server.
 
 TEXT

@@ -1,6 +1,7 @@
 """uv works as pip does: a project made by `uv init` takes the built wheel and runs on Rondel.
 
-Needs uv and a wheel for this interpreter: RONDEL_WHEEL names one (`make test INSTALL=build` sets it).
+Needs uv and a wheel for this interpreter, which RONDEL_WHEEL names; `make test INSTALL=build`
+sets it.
 """
 
 import os

@@ -21,7 +21,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await lifespan(scope, receive, send)
         return
     assert scope["type"] == "http", scope["type"]
-    await globals()["do_" + scope["path"].split("/")[1]](scope, receive, send)
+    path = scope["path"].removeprefix(scope["root_path"])
+    await globals()["do_" + path.split("/")[1]](scope, receive, send)
 
 
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:

@@ -53,11 +53,21 @@ def test_chunk_extensions_and_trailers_are_not_part_of_the_body(wire: Wire) -> N
 
 def test_expect_100_continue_is_answered_when_the_body_is_asked_for(wire: Wire) -> None:
     wire.send(
-        b"POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n"
+        b"POST /length HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n"
+        b"expect: 100-continue\r\n\r\n"
     )
     assert wire.response().status == 100
     wire.send(b"body")
-    assert wire.response().body == b"body"
+    assert wire.response().body == b"4"
+
+
+def test_expect_100_continue_is_not_answered_when_nobody_reads_the_body(server: Served) -> None:
+    with server.connect() as wire:
+        wire.send(
+            b"POST /ignore HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n"
+            b"expect: 100-continue\r\n\r\n"
+        )
+        assert wire.response().body == b"ignored"
 
 
 def test_a_body_that_nobody_reads_does_not_confuse_the_next_request(server: Served) -> None:

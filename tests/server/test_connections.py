@@ -1,5 +1,6 @@
 """Connections: keep-alive, pipelining, closing, bad requests, many clients."""
 
+import re
 import threading
 
 import pytest
@@ -62,6 +63,7 @@ def test_a_request_in_single_bytes_is_understood(wire: Wire) -> None:
     assert wire.response().body == b"ok"
 
 
+@pytest.mark.rondel_server
 def test_empty_lines_before_a_request_are_skipped(wire: Wire) -> None:
     wire.send(b"\r\nGET /hello HTTP/1.1\r\nhost: t\r\n\r\n")
     assert wire.response().body == b"hello"
@@ -72,7 +74,7 @@ def test_empty_lines_before_a_request_are_skipped(wire: Wire) -> None:
     [
         b"nonsense\r\n\r\n",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        pytest.param(b"GET / HTTP/9.9\r\n\r\n", marks=pytest.mark.rondel_server),
         b"GET /hello HTTP/1.1\r\nhost: t\r\nbad header\r\n\r\n",
         b"GET /hello HTTP/1.1\r\nhost: t\r\nsp ace: 1\r\n\r\n",
         b"POST /length HTTP/1.1\r\nhost: t\r\ncontent-length: x\r\n\r\n",
@@ -86,7 +88,7 @@ def test_a_bad_request_is_refused_and_its_connection_closed(server: Served, data
     with server.connect() as wire:
         wire.send(data)
         answer = wire.rest()
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+        assert answer == b"" or re.match(rb"HTTP/1\.1 (400|505) ", answer)
     assert server.get("/hello").body == b"hello"
 
 

@@ -1,5 +1,7 @@
 """What an application sees of a client that goes away, and of its own end."""
 
+import os
+
 from tests.server.wire import Served
 
 
@@ -82,8 +84,6 @@ def test_the_work_after_a_response_survives_the_disconnect(server: Served, key: 
 
 
 def test_many_clients_that_go_away_leave_no_descriptors(server: Served, key: str) -> None:
-    import os
-
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 

@@ -98,6 +98,7 @@ def test_a_path_that_is_not_utf_8_does_not_break_the_server(wire: Wire) -> None:
     assert seen["path"].startswith("/scope/")
 
 
+@pytest.mark.rondel_server
 def test_an_absolute_target_gives_the_path(wire: Wire) -> None:
     seen = scope(wire, "http://elsewhere.example:99/scope/x?q=1")
     assert seen["path"] == "/scope/x"
@@ -135,6 +136,7 @@ def test_root_path_is_an_option() -> None:
     with serving("tests.server.apps:app", "--root-path", "/prefix") as served:
         seen = served.json("/scope")
     assert seen["root_path"] == "/prefix"
+    assert seen["path"] == "/prefix/scope"  # the specification's path contains the root_path
 
 
 def test_a_unix_socket_has_no_client_address(tmp_path: Any) -> None:

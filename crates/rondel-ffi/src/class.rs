@@ -709,6 +709,7 @@ pub struct TypeBuilder<T: Class> {
     /// The base is a class written in Python: its deallocator is not ours to call.
     python_base: bool,
     offset: usize,
+    flags: std::ffi::c_ulong,
     subclassable: bool,
     weakrefs: bool,
     slots: Vec<ffi::PyType_Slot>,
@@ -725,6 +726,7 @@ impl<T: Class> TypeBuilder<T> {
             base: None,
             python_base: false,
             offset: size_of::<ffi::PyObject>(),
+            flags: 0,
             subclassable: false,
             weakrefs: false,
             slots: Vec::new(),
@@ -785,6 +787,17 @@ impl<T: Class> TypeBuilder<T> {
         self.slot(slot.slot, slot.function)
     }
 
+    /// The class's docstring.
+    pub fn doc(self, text: &'static CStr) -> Self {
+        self.slot(ffi::Py_tp_doc, text.as_ptr().cast_mut().cast())
+    }
+
+    /// A further type flag.
+    pub(crate) fn flag(mut self, flag: std::ffi::c_ulong) -> Self {
+        self.flags |= flag;
+        self
+    }
+
     /// Allows weak references to instances of a plain type.
     pub fn weakrefs(mut self) -> Self {
         self.weakrefs = true;
@@ -831,7 +844,7 @@ impl<T: Class> TypeBuilder<T> {
             self.slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_getset, pfunc: getset.as_mut_ptr().cast() });
         }
         self.slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
-        let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
+        let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | self.flags;
         if self.subclassable {
             flags |= ffi::Py_TPFLAGS_BASETYPE;
         } else {

@@ -21,6 +21,7 @@
 
 pub mod buffer;
 pub mod call;
+pub mod callable;
 pub mod class;
 pub mod context;
 pub mod err;

@@ -22,7 +22,7 @@ pub struct SlotDef {
 
 /// The value of a zero-sized function item type.
 #[inline(always)]
-fn item<F: Copy>() -> F {
+pub(crate) fn item<F: Copy>() -> F {
     const { assert!(size_of::<F>() == 0, "pass a function item or a closure that captures nothing") };
     // SAFETY: a zero-sized Copy value has one representation, and F is inhabited: the caller of the
     // constructor held one.
@@ -30,7 +30,7 @@ fn item<F: Copy>() -> F {
 }
 
 #[inline(always)]
-fn guard(work: impl FnOnce() -> PyRes<Obj>) -> *mut ffi::PyObject {
+pub(crate) fn guard(work: impl FnOnce() -> PyRes<Obj>) -> *mut ffi::PyObject {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(obj)) => obj.into_ptr(),
         Ok(Err(_raised)) => std::ptr::null_mut(),
@@ -354,6 +354,46 @@ where
         })
     }
     SlotDef { slot: ffi::Py_tp_init, function: tramp::<T, F> as *mut c_void }
+}
+
+/// The six comparisons; `None` for NotImplemented.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Less,
+    LessEqual,
+    Equal,
+    NotEqual,
+    Greater,
+    GreaterEqual,
+}
+
+/// `__lt__` and its kin.
+pub fn compare<T: Class, F>(_f: F) -> SlotDef
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>, Comparison) -> PyRes<Option<bool>> + Copy + 'static,
+{
+    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, other: *mut ffi::PyObject, op: c_int) -> *mut ffi::PyObject
+    where
+        F: for<'a> Fn(Inst<'a, T>, Ref<'a>, Comparison) -> PyRes<Option<bool>> + Copy + 'static,
+    {
+        let op = match op {
+            ffi::Py_LT => Comparison::Less,
+            ffi::Py_LE => Comparison::LessEqual,
+            ffi::Py_EQ => Comparison::Equal,
+            ffi::Py_NE => Comparison::NotEqual,
+            ffi::Py_GT => Comparison::Greater,
+            _ => Comparison::GreaterEqual,
+        };
+        // SAFETY: slots are called with an instance of their type and a live operand;
+        // NotImplemented is a live singleton.
+        guard(|| unsafe {
+            Ok(match item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(other), op)? {
+                Some(answer) => Obj::bool(answer),
+                None => Obj::from_borrowed(ffi::Py_NotImplemented()),
+            })
+        })
+    }
+    SlotDef { slot: ffi::Py_tp_richcompare, function: tramp::<T, F> as *mut c_void }
 }
 
 /// `__hash__`.

@@ -8,10 +8,10 @@ use crate::consts::names;
 use crate::event_loop::{Due, LoopBase};
 use crate::future::call_handler;
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
-use rondel_ffi::method::{self, Args, Unary};
+use rondel_ffi::method::{self, Args, Comparison, Unary};
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
 use std::cell::Cell;
 
@@ -148,7 +148,9 @@ pub(crate) fn new(
         Some(context) => context.own(),
         None => context::copy_current()?,
     };
-    let handle = alloc(payload(home, callback.own(), context, args)?, false)?;
+    // In a running loop a handle is gone in a moment; outside of one it may wait for ever, in a cycle
+    // with the loop.
+    let handle = alloc(payload(home, callback.own(), context, args)?, !home.is_running())?;
     remember_source(home, &handle)?;
     Ok(handle)
 }
@@ -171,6 +173,8 @@ pub(crate) fn for_callback(
 pub(crate) fn watcher(home: Inst<'_, LoopBase>, callback: Ref<'_>, args: &[Ref<'_>]) -> PyRes<Own<Handle>> {
     let handle = new(home, callback, args, None)?;
     handle.lasting.set(true);
+    // It lives long, refers to the loop and is referred to by it: the collector must know it.
+    track(handle.inst());
     Ok(handle)
 }
 
@@ -188,7 +192,7 @@ pub(crate) fn timer(
     };
     let payload = payload(home, callback.own(), context, args)?;
     payload.when.set(when);
-    let handle = alloc(TimerHandle { handle: payload }, false)?;
+    let handle = alloc(TimerHandle { handle: payload }, true)?;
     let base = handle.inst().up::<Handle>();
     remember_source(home, base.data())?;
     base.timer.set(Some(home.add_timer(crate::event_loop::seconds_to_ns(when), Due::Run(base.own()))));
@@ -322,11 +326,30 @@ fn repr_of(slf: Inst<'_, Handle>, class: &str, when: &str) -> PyRes<Obj> {
     value::str(&format!("<{class}{cancelled}{when}{callback}>"))
 }
 
-fn compare(slf: Inst<'_, Handle>, other: Ref<'_>) -> PyRes<Obj> {
-    match other.exact::<TimerHandle>() {
-        Some(other) => Ok(Obj::bool(slf.when.get() < other.data().handle.when.get())),
-        None => Err(Builtin::Type.raise("'<' is not supported between a TimerHandle and this type")),
-    }
+/// Timers order by time, as asyncio's do; equal ones also have the same callback and arguments.
+fn compare(slf: Inst<'_, TimerHandle>, other: Ref<'_>, op: Comparison) -> PyRes<Option<bool>> {
+    let Some(other) = other.exact::<TimerHandle>() else { return Ok(None) };
+    let (a, b) = (slf.up::<Handle>(), other.up::<Handle>());
+    let (x, y) = (a.when.get(), b.when.get());
+    let equal = || -> PyRes<bool> {
+        let same = |p: Obj, q: Obj| p.borrow().equals(q.borrow());
+        Ok(x == y
+            && a.cancelled.get() == b.cancelled.get()
+            && same(get_callback(a)?, get_callback(b)?)?
+            && same(get_args(a)?, get_args(b)?)?)
+    };
+    Ok(Some(match op {
+        Comparison::Less => x < y,
+        Comparison::Greater => x > y,
+        Comparison::LessEqual => x < y || equal()?,
+        Comparison::GreaterEqual => x > y || equal()?,
+        Comparison::Equal => equal()?,
+        Comparison::NotEqual => !equal()?,
+    }))
+}
+
+fn hash(slf: Inst<'_, TimerHandle>) -> isize {
+    slf.up::<Handle>().when.get().to_bits() as isize
 }
 
 fn common<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
@@ -351,11 +374,14 @@ fn common<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
 /// `rondel.Handle` and `rondel.TimerHandle`.
 pub(crate) fn build() -> PyRes<[Obj; 2]> {
     let handle = common(TypeBuilder::<Handle>::new(c"rondel.Handle"))
+        .doc(c"A scheduled callback (Python docs: Callback Handles).")
         .with(method::unary::<Handle, _>(Unary::Repr, repr))
         .build()?;
     let timer = common(TypeBuilder::<TimerHandle>::new(c"rondel.TimerHandle"))
+        .doc(c"A callback scheduled for a time of the loop's clock, in seconds.")
         .method(method::noargs::<Handle, _>(c"when", c"Return the scheduled time, in seconds.", when))
-        .method(method::onearg::<Handle, _>(c"__lt__", c"Order by time.", compare))
+        .with(method::compare::<TimerHandle, _>(compare))
+        .with(method::hash::<TimerHandle, _>(hash))
         .property(method::getter::<Handle, _>(c"_when", when))
         .property(method::getter::<Handle, _>(c"_scheduled", get_scheduled))
         .with(method::unary::<Handle, _>(Unary::Repr, repr_timer))

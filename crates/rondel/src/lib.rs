@@ -21,7 +21,7 @@ mod server;
 mod task;
 
 use pyo3::prelude::*;
-use rondel_ffi::{Obj, PyRes, class, method, module};
+use rondel_ffi::{Obj, PyRes, callable, class, method, module};
 
 /// Builds every type and function. Types that derive from asyncio's share one payload offset, so
 /// that a Task's or a gather's payload starts where a Future's does.
@@ -30,7 +30,8 @@ fn fill(m: &module::Module) -> PyRes<()> {
     let stock = consts::stock();
     let offset = class::basicsize(stock.task.borrow()).max(class::basicsize(stock.future.borrow()));
     let offset = offset.next_multiple_of(16);
-    let types: [(&std::ffi::CStr, Obj); 15] = {
+    callable::build()?;
+    let types: [(&std::ffi::CStr, Obj); 16] = {
         let [handle, timer] = handle::build()?;
         let [http_server, cycle, receive, send] = server::build()?;
         [
@@ -49,6 +50,7 @@ fn fill(m: &module::Module) -> PyRes<()> {
             (c"Cycle", cycle),
             (c"ReceiveCall", receive),
             (c"SendCall", send),
+            (c"sleep", primitives::functions::sleep_function()?),
         ]
     };
     for (name, ty) in types {

@@ -15,7 +15,7 @@ fn setup(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
         return Err(Builtin::Runtime.raise("the loop is set up already"));
     }
     let driver = Driver::new().map_err(|e| err::raise_io(&e))?;
-    let _first = slf.waker.set(driver.waker());
+    *slf.waker.borrow_mut() = Some(driver.waker());
     *slf.driver.borrow_mut() = Some(driver);
     slf.slow_callback.set(0.1);
     Ok(Obj::none())
@@ -28,7 +28,7 @@ fn shutdown(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     }
     slf.closed.set(true);
     slf.empty();
-    let driver = slf.driver.borrow_mut().take();
+    let driver = (slf.driver.borrow_mut().take(), slf.waker.borrow_mut().take());
     drop(driver);
     Ok(Obj::none())
 }

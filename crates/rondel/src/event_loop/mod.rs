@@ -31,7 +31,7 @@ use rondel_core::wake::LoopWaker;
 use rondel_ffi::class::{ObjCell, Visit, Weak};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -113,7 +113,7 @@ pub(crate) struct LoopBase {
     doors: RefCell<Vec<Rc<Door>>>,
     /// None before `_setup` and after `close`.
     driver: RefCell<Option<Driver>>,
-    waker: OnceCell<Arc<LoopWaker>>,
+    waker: RefCell<Option<Arc<LoopWaker>>>,
     /// The task that is taking a step.
     current: ObjCell,
     /// `asyncio.tasks._current_tasks` holds an entry for this loop.
@@ -271,7 +271,7 @@ impl LoopBase {
 
     /// Wakes the loop from another thread, if it sleeps.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake();
         }
     }

@@ -163,52 +163,53 @@ fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-/// Removes every callback equal to `function`; gives their number.
+/// The `i`-th callback, if it is one that a user can name.
+fn nameable(slf: Inst<'_, Future>, i: usize) -> Option<Option<Obj>> {
+    let name = |callback: &Callback| match callback {
+        Callback::Python { function, .. } => Some(function.clone()),
+        Callback::Wake(task) => crate::task::bound_wakeup(task.inst()).ok(),
+        _ => None,
+    };
+    if i == 0 {
+        return peek(&slf.first, |first| first.as_ref().map(name));
+    }
+    slf.rare_opt().and_then(|rare| rare.callbacks.borrow().get(i - 1).map(name))
+}
+
+/// Takes the `i`-th callback out, keeping the order of the rest.
+fn take_callback(slf: Inst<'_, Future>, i: usize) -> Option<Callback> {
+    let mut list = slf.rare_opt().map(|rare| rare.callbacks.borrow_mut());
+    if i > 0 {
+        return list.map(|mut list| list.remove(i - 1));
+    }
+    let next = list.as_mut().filter(|list| !list.is_empty()).map(|list| list.remove(0));
+    slf.first.replace(next)
+}
+
+/// Removes every callback equal to `function`; gives their number. Comparing runs Python code that
+/// may change the list: each step looks at the list as it then is.
 fn remove_done_callback(slf: Inst<'_, Future>, function: Ref<'_>) -> PyRes<Obj> {
     check(slf)?;
-    // Comparing runs Python code, which may add and remove callbacks itself: work on what was there,
-    // then keep what was added meanwhile behind it.
-    let mut before: Vec<Callback> = slf.first.take().into_iter().collect();
-    if let Some(rare) = slf.rare_opt() {
-        before.extend(rare.callbacks.take());
-    }
-    let mut kept = Vec::with_capacity(before.len());
     let mut removed = 0;
-    let mut failure = None;
-    for callback in before {
-        let same = match (&callback, &failure) {
-            (Callback::Python { function: f, .. }, None) => match f.borrow().equals(function) {
-                Ok(same) => same,
-                Err(raised) => {
-                    failure = Some(raised);
-                    false
-                }
-            },
-            (Callback::Wake(task), None) => crate::task::is_wakeup_of(function, task.inst()),
-            _ => false,
+    let mut i = 0;
+    while let Some(candidate) = nameable(slf, i) {
+        let Some(candidate) = candidate else {
+            i += 1;
+            continue;
         };
-        if same {
+        let same = candidate.borrow().equals(function)?;
+        let in_place = nameable(slf, i).flatten().is_some_and(|now| {
+            now.borrow().is(candidate.borrow()) || (same && now.borrow().type_of().is(candidate.borrow().type_of()))
+        });
+        if same && in_place {
+            let taken = take_callback(slf, i);
+            drop(taken);
             removed += 1;
         } else {
-            kept.push(callback);
+            i += 1;
         }
     }
-    if let Some(first) = slf.first.take() {
-        kept.push(first);
-    }
-    if let Some(rare) = slf.rare_opt() {
-        kept.extend(rare.callbacks.take());
-    }
-    let mut kept = kept.into_iter();
-    slf.first.set(kept.next());
-    let rest: Vec<Callback> = kept.collect();
-    if !rest.is_empty() {
-        *slf.rare().callbacks.borrow_mut() = rest;
-    }
-    match failure {
-        Some(raised) => Err(raised),
-        None => value::int(removed),
-    }
+    value::int(removed)
 }
 
 fn make_cancelled_error(slf: Inst<'_, Future>) -> PyRes<Obj> {
@@ -385,6 +386,7 @@ pub(crate) fn future_slots() -> [SlotDef; 2] {
 pub(crate) fn build(offset: usize) -> PyRes<Obj> {
     iter::build()?;
     let mut builder = TypeBuilder::<Future>::new(c"rondel.Future")
+        .doc(c"A native asyncio.Future: an eventual result of an asynchronous operation.")
         .based_on(stock().future.clone(), offset)
         .subclassable()
         .methods(future_methods())

@@ -7,7 +7,7 @@ use crate::future::Future;
 use crate::task::{self, Task};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, MethodDef};
-use rondel_ffi::{Inst, Obj, PyRes, Ref, call};
+use rondel_ffi::{Inst, Obj, PyRes, Ref, call, callable};
 
 /// `create_task(coro, *, name=None, context=None)`.
 #[inline(always)]
@@ -70,20 +70,28 @@ fn running_loop(args: Args<'_>) -> PyRes<Obj> {
     Ok(event_loop::running().map_or_else(Obj::none, rondel_ffi::Own::into_obj))
 }
 
+/// `sleep`, as a coroutine function.
+pub(crate) fn sleep_function() -> PyRes<Obj> {
+    callable::coroutine_function(sleep::sleep, stock().sleep.borrow())
+}
+
 pub(crate) fn definitions() -> Vec<MethodDef> {
     vec![
         method::function(
-            c"sleep",
-            c"sleep($module, /, delay, result=None)\n--\n\nCoroutine that completes after a given time (in seconds).",
-            sleep::sleep,
-        ),
-        method::function(
             c"gather",
-            c"Return a future aggregating results from the given coroutines or futures.",
+            c"gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\nReturn a future aggregating results from the given coroutines or futures.",
             gather::gather,
         ),
-        method::function(c"create_task", c"Schedule the execution of a coroutine object in a task.", create_task),
-        method::function(c"ensure_future", c"Wrap a coroutine or an awaitable in a future.", ensure_future),
+        method::function(
+            c"create_task",
+            c"create_task($module, /, coro, *, name=None, context=None)\n--\n\nSchedule the execution of a coroutine object in a task.",
+            create_task,
+        ),
+        method::function(
+            c"ensure_future",
+            c"ensure_future($module, /, coro_or_future, *, loop=None)\n--\n\nWrap a coroutine or an awaitable in a future.",
+            ensure_future,
+        ),
         method::function(
             c"current_task",
             c"current_task($module, /, loop=None)\n--\n\nReturn the currently running task or None.",

@@ -86,8 +86,7 @@ fn new(when: Option<Obj>) -> PyRes<Obj> {
 pub(super) fn timeout(args: Args<'_>) -> PyRes<Obj> {
     let [delay] = args.bind("timeout", [names().delay.borrow()], 1, 1)?;
     if !event_loop::steps_native_task()? {
-        let function = call::getattr(call::import(c"asyncio.timeouts")?.borrow(), value::intern(c"timeout")?.borrow())?;
-        return call::call_args(function.borrow(), &args);
+        return call::call_args(stock().timeout.borrow(), &args);
     }
     match delay.and_then(Ref::not_none) {
         None => new(None),
@@ -99,9 +98,7 @@ pub(super) fn timeout(args: Args<'_>) -> PyRes<Obj> {
 pub(super) fn timeout_at(args: Args<'_>) -> PyRes<Obj> {
     let [when] = args.bind("timeout_at", [names().when.borrow()], 1, 1)?;
     if !event_loop::steps_native_task()? {
-        let function =
-            call::getattr(call::import(c"asyncio.timeouts")?.borrow(), value::intern(c"timeout_at")?.borrow())?;
-        return call::call_args(function.borrow(), &args);
+        return call::call_args(stock().timeout_at.borrow(), &args);
     }
     new(when.and_then(Ref::not_none).map(Ref::own))
 }
@@ -266,6 +263,7 @@ fn insert_timeout_errors(exc: Ref<'_>) -> PyRes<()> {
 
 pub(crate) fn build() -> PyRes<Obj> {
     TypeBuilder::<Timeout>::new(c"rondel.Timeout")
+        .doc(c"Asynchronous context manager for cancelling overdue coroutines.")
         .subclassable()
         .with(method::init::<Timeout, _>(init))
         .with(method::unary::<Timeout, _>(Unary::Repr, repr))

@@ -123,7 +123,12 @@ pub(super) fn bound_finished(cycle: Inst<'_, Cycle>) -> PyRes<Obj> {
 // ------------------------------------------------------------------------------- resuming
 
 /// Suspends on a fresh future of the cycle's loop.
-fn suspend(cycle: &Own<Cycle>, waiting: &OwnCell<Future>, park: fn(&Cycle, Own<Future>)) -> Sent {
+fn suspend<T: Class>(
+    call: Inst<'_, T>,
+    cycle: &Own<Cycle>,
+    waiting: &OwnCell<Future>,
+    park: fn(&Cycle, Own<Future>),
+) -> Sent {
     let made = match cycle.home.peek() {
         Some(home) => future::create(home),
         None => Err(Builtin::Runtime.raise("the request is over")),
@@ -133,6 +138,7 @@ fn suspend(cycle: &Own<Cycle>, waiting: &OwnCell<Future>, park: fn(&Cycle, Own<F
             fut.blocking.set(true);
             park(cycle, fut.clone());
             waiting.set(Some(fut.clone()));
+            rondel_ffi::class::track(call);
             Sent::Yielded(fut.into_obj())
         }
         Err(raised) => Sent::Raised(raised),
@@ -170,7 +176,7 @@ fn resume_receive(slf: Inst<'_, ReceiveCall>, _value: Ref<'_>) -> Sent {
     let message = match polled {
         BodyPoll::Chunk { data, more } => message::request(&data, more),
         BodyPoll::Gone => message::disconnect(),
-        BodyPoll::Pending | BodyPoll::End => return suspend(&cycle, &slf.waiting, Cycle::wait_to_receive),
+        BodyPoll::Pending | BodyPoll::End => return suspend(slf, &cycle, &slf.waiting, Cycle::wait_to_receive),
     };
     slf.cycle.set(None);
     match message {
@@ -194,7 +200,7 @@ fn resume_send(slf: Inst<'_, SendCall>, _value: Ref<'_>) -> Sent {
             slf.cycle.set(None);
             Sent::Returned(Obj::none())
         }
-        Ok(Flow::Full) => suspend(&cycle, &slf.waiting, Cycle::wait_to_send),
+        Ok(Flow::Full) => suspend(slf, &cycle, &slf.waiting, Cycle::wait_to_send),
         Err(raised) => {
             slf.cycle.set(None);
             Sent::Raised(raised)

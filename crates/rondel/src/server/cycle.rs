@@ -195,7 +195,7 @@ pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
     let (exchange, door) = (&local.exchange, &local.door);
     match outcome {
         Err(exc) => {
-            let expected = exchange.is_gone() && task::is_cancelled(exc.borrow());
+            let expected = (exchange.is_gone() || door.is_cutting_off()) && task::is_cancelled(exc.borrow());
             if !expected {
                 door.log_exception("Exception in ASGI application", Some(&exc));
             }

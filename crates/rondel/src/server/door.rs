@@ -212,6 +212,11 @@ impl Door {
         Ok(())
     }
 
+    /// Whether the requests that are left were cancelled by a shutdown's deadline.
+    pub(super) fn is_cutting_off(&self) -> bool {
+        self.cut_off.get() > 0
+    }
+
     pub(super) fn active(&self) -> usize {
         self.active.get()
     }

@@ -260,6 +260,7 @@ fn set_log_destroy(slf: Inst<'_, Task>, value: Option<Ref<'_>>) -> PyRes<()> {
 /// `rondel.Task`.
 pub(crate) fn build(offset: usize) -> PyRes<Obj> {
     let mut builder = TypeBuilder::<Task>::new(c"rondel.Task")
+        .doc(c"A native asyncio.Task: a coroutine wrapped in a Future that runs it.")
         .based_on(stock().task.clone(), offset)
         .subclassable()
         .methods(future_methods())

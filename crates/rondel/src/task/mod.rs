@@ -231,7 +231,8 @@ pub(crate) fn create(home: Inst<'_, LoopBase>, coro: Ref<'_>, options: Options<'
             log_destroy_pending: Cell::new(true),
             armed: Cell::new(true),
         },
-        false,
+        // Outside a running loop its first step may never come.
+        !home.is_running(),
     )?;
     register(home, task.inst());
     if home.debug.get() {
