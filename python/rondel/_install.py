@@ -14,7 +14,8 @@ What stays asyncio's own, and why:
   objects that run on the native loop. (Rejected: a proxy class with ``__instancecheck__``; its
   metaclass breaks ``class T(asyncio.Task, metaclass=...)``, and ``type(x) is asyncio.Future``
   would hold for nothing.)
-* ``Handle`` and ``TimerHandle``: stock loops in other threads build theirs through these names.
+* ``Handle``, ``TimerHandle`` and ``Timeout``: stock loops in other threads build theirs through
+  these names.
 
 Threads: ``install`` and ``uninstall`` hold one lock and are idempotent. The replaced names serve
 any thread: on a loop that is not Rondel's the native functions do what asyncio's do.
@@ -33,7 +34,7 @@ from rondel.tasks import NATIVE
 
 __all__ = ["install", "installed", "uninstall"]
 
-KEPT = frozenset({"Future", "Handle", "Task", "TimerHandle"})
+KEPT = frozenset({"Future", "Handle", "Task", "Timeout", "TimerHandle"})
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import weakref
-from asyncio import constants, coroutines, events, sslproto, unix_events
+from asyncio import base_events, constants, coroutines, events, sslproto, unix_events
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
@@ -70,6 +70,9 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
         self._csock: socket.socket | None = None
         self.set_debug(coroutines._is_debug_mode())
         live_loops.add(self)
+
+    # The native base has a finalizer of its own, which would hide asyncio's warning.
+    __del__ = base_events.BaseEventLoop.__del__
 
     def __repr__(self) -> str:
         return (
@@ -191,6 +194,49 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
 
     # ------------------------------------------------------------------ transports
 
+    async def _accept_connection2(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        conn: socket.socket,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """As asyncio's, but a protocol factory that raises is reported and its socket closed.
+
+        asyncio says so in debug mode only and leaves the socket to the collector.
+        """
+        failure: list[BaseException] = []
+        await super()._accept_connection2(
+            _watched_factory(protocol_factory, failure), conn, *args, **kwargs
+        )
+        if failure:
+            conn.close()
+            if not self._debug:
+                self.call_exception_handler(
+                    {
+                        "message": "Error on transport creation for incoming connection",
+                        "exception": failure[0],
+                    }
+                )
+
+    async def _create_connection_transport(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """As asyncio's, but a protocol factory that raises does not leak the socket."""
+        failure: list[BaseException] = []
+        try:
+            return await super()._create_connection_transport(
+                sock, _watched_factory(protocol_factory, failure), *args, **kwargs
+            )
+        except BaseException:
+            if failure:
+                sock.close()
+            raise
+
     def _make_socket_transport(
         self,
         sock: socket.socket,
@@ -232,3 +278,18 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
         )
         SocketTransport(self, rawsock, ssl_protocol, None, extra, server)
         return ssl_protocol._app_transport
+
+
+def _watched_factory(
+    factory: Callable[[], asyncio.BaseProtocol], failure: list[BaseException]
+) -> Callable[[], asyncio.BaseProtocol]:
+    """The factory, noting the exception it raises."""
+
+    def make() -> asyncio.BaseProtocol:
+        try:
+            return factory()
+        except BaseException as error:
+            failure.append(error)
+            raise
+
+    return make

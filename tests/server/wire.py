@@ -90,12 +90,12 @@ class Wire:
     def _body(self, answer: Response) -> bytes:
         if answer.get("transfer-encoding") == "chunked":
             assert answer.get("content-length") is None
-            body = b""
+            body = bytearray()  # a bytes object would be copied whole for each chunk
             while size := int(self._until(b"\r\n").split(b";")[0], 16):
                 body += self.exactly(size)
                 assert self.exactly(2) == b"\r\n"
             assert self._until(b"\r\n") == b"\r\n"
-            return body
+            return bytes(body)
         if (length := answer.get("content-length")) is not None:
             return self.exactly(int(length))
         return self.rest()

@@ -275,7 +275,7 @@ impl Exchange {
     /// What a response without a body is given anyway (`HEAD`, 204, 304) is dropped.
     ///
     /// # Errors
-    /// See [`SendError`]. After `TooLong` and `TooShort` the connection is closed.
+    /// See [`SendError`]. After `TooLong` and `TooShort` the exchange is over.
     pub fn send_chunk(&self, data: Bytes, more: bool) -> Result<Flow, SendError> {
         let inner = &*self.0;
         let mut guard = inner.state.borrow_mut();
@@ -299,8 +299,14 @@ impl Exchange {
                 None
             };
             if let Some(error) = broken {
+                let unanswered = !state.begun;
                 drop(guard);
-                inner.abort();
+                if unanswered {
+                    // Nothing has gone out: the client gets a clean answer instead of a cut.
+                    inner.reject(StatusCode::INTERNAL_SERVER_ERROR);
+                } else {
+                    inner.abort();
+                }
                 return Err(error);
             }
         }

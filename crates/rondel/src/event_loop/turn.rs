@@ -49,6 +49,8 @@ pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     if slf.running.replace(true) {
         return Err(Builtin::Runtime.raise("This event loop is already running"));
     }
+    // The first turn polls: what has arrived since the last run is seen by the shortest run.
+    slf.polled.set(0);
     CURRENT.with_borrow_mut(|stack| stack.push(slf.own()));
     let _running = Running(slf);
     let result = turns(slf);

@@ -126,6 +126,8 @@ pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
         future::call_handler(loop_.borrow(), context.borrow())
     };
     slf.armed.set(false);
+    // As out of asyncio's WeakSet: nobody finds it by all_tasks() any more, whoever keeps it now.
+    super::unregister(slf.data());
     if let Err(raised) = report() {
         raised.unraisable(Some(slf.obj()));
     }
