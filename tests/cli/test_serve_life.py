@@ -119,7 +119,7 @@ def test_requests_in_flight_are_cut_off_at_the_deadline(site: Path) -> None:
         status, _, errors = stop(process)
         assert pending.exception() is not None
     assert status == 0
-    assert "1 request did not end in time" in errors
+    assert "cut off 1 request that did not end in time" in errors
     assert "shutting down" in errors
 
 

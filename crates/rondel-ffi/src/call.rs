@@ -202,7 +202,11 @@ unsafe fn coroutine_send() -> Option<ffi::sendfunc> {
     // SAFETY: PyCoro_Type is a static, initialised type; its async slots never change.
     unsafe {
         let slots = ffi::PyCoro_Type.tp_as_async;
-        if slots.is_null() { None } else { (*slots).am_send }
+        if slots.is_null() {
+            None
+        } else {
+            (*slots).am_send
+        }
     }
 }
 
@@ -223,7 +227,11 @@ pub fn stop_value(raised: Raised) -> Sent {
     // SAFETY: the exception is a StopIteration (just matched); its struct holds `value`.
     unsafe {
         let value = (*exc.as_ptr().cast::<ffi::PyStopIterationObject>()).value;
-        Sent::Returned(if value.is_null() { Obj::none() } else { Obj::from_borrowed(value) })
+        Sent::Returned(if value.is_null() {
+            Obj::none()
+        } else {
+            Obj::from_borrowed(value)
+        })
     }
 }
 

@@ -49,7 +49,10 @@ pub fn build() -> PyRes<Obj> {
     // SAFETY: an all-zero member definition ends the array.
     let end: ffi::PyMemberDef = unsafe { std::mem::zeroed() };
     let members = vec![
-        member(c"__vectorcalloffset__", std::mem::offset_of!(Callable, vectorcall)),
+        member(
+            c"__vectorcalloffset__",
+            std::mem::offset_of!(Callable, vectorcall),
+        ),
         member(c"__dictoffset__", std::mem::offset_of!(Callable, dict)),
         end,
     ];
@@ -93,7 +96,10 @@ where
         crate::method::guard(|| unsafe { item::<F>()(Args::new(args, count, names)) })
     }
     let made = crate::class::alloc(
-        Callable { vectorcall: Cell::new(Some(tramp::<F>)), dict: ObjCell::new(Some(crate::value::dict()?)) },
+        Callable {
+            vectorcall: Cell::new(Some(tramp::<F>)),
+            dict: ObjCell::new(Some(crate::value::dict()?)),
+        },
         true,
     )?;
     for name in [

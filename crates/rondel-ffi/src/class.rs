@@ -133,7 +133,14 @@ impl<'a, T: Class> Inst<'a, T> {
     #[inline(always)]
     pub fn data(self) -> &'a T {
         // SAFETY: an instance of T's type holds a T at the class's offset, written at creation.
-        unsafe { &*self.0.as_ptr().cast::<u8>().add(T::cell().offset()).cast::<T>() }
+        unsafe {
+            &*self
+                .0
+                .as_ptr()
+                .cast::<u8>()
+                .add(T::cell().offset())
+                .cast::<T>()
+        }
     }
 
     /// The same object seen as its base class.
@@ -213,7 +220,11 @@ impl<'a> Ref<'a> {
     /// This object as exactly a `T`.
     #[inline(always)]
     pub fn exact<T: Class>(self) -> Option<Inst<'a, T>> {
-        if std::ptr::eq(self.type_ptr(), T::cell().type_ptr()) { Some(Inst(self, PhantomData)) } else { None }
+        if std::ptr::eq(self.type_ptr(), T::cell().type_ptr()) {
+            Some(Inst(self, PhantomData))
+        } else {
+            None
+        }
     }
 
     /// This object as a `T` or an instance of a subclass.
@@ -232,13 +243,21 @@ impl Obj {
     /// This object as exactly a `T`; gives the object back otherwise.
     #[inline(always)]
     pub fn into_exact<T: Class>(self) -> Result<Own<T>, Obj> {
-        if self.borrow().exact::<T>().is_some() { Ok(Own(self, PhantomData)) } else { Err(self) }
+        if self.borrow().exact::<T>().is_some() {
+            Ok(Own(self, PhantomData))
+        } else {
+            Err(self)
+        }
     }
 
     /// This object as a `T` or a subclass of it; gives the object back otherwise.
     #[inline]
     pub fn into_cast<T: Class>(self) -> Result<Own<T>, Obj> {
-        if self.borrow().cast::<T>().is_some() { Ok(Own(self, PhantomData)) } else { Err(self) }
+        if self.borrow().cast::<T>().is_some() {
+            Ok(Own(self, PhantomData))
+        } else {
+            Err(self)
+        }
     }
 }
 
@@ -410,7 +429,11 @@ unsafe extern "C" fn traverse_slot<T: Class>(
     // SAFETY: called by the collector on a tracked instance; the payload is initialised before
     // tracking starts.
     unsafe {
-        let mut v = Visit { visit, arg, status: 0 };
+        let mut v = Visit {
+            visit,
+            arg,
+            status: 0,
+        };
         let inst = Inst::<T>::from_ptr(slf);
         v.obj(inst.obj().type_of());
         // The dict of our own type only: a Python subclass that adds one visits it itself.
@@ -439,21 +462,33 @@ const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
 
 #[cfg(Py_3_13)]
 unsafe extern "C" {
-    fn PyObject_VisitManagedDict(o: *mut ffi::PyObject, v: ffi::visitproc, a: *mut c_void) -> c_int;
+    fn PyObject_VisitManagedDict(o: *mut ffi::PyObject, v: ffi::visitproc, a: *mut c_void)
+    -> c_int;
     fn PyObject_ClearManagedDict(o: *mut ffi::PyObject);
 }
 #[cfg(all(Py_3_12, not(Py_3_13)))]
 unsafe extern "C" {
-    fn _PyObject_VisitManagedDict(o: *mut ffi::PyObject, v: ffi::visitproc, a: *mut c_void) -> c_int;
+    fn _PyObject_VisitManagedDict(
+        o: *mut ffi::PyObject,
+        v: ffi::visitproc,
+        a: *mut c_void,
+    ) -> c_int;
     fn _PyObject_ClearManagedDict(o: *mut ffi::PyObject);
 }
 
 /// Where an unmanaged `__dict__` lives, if `ty` (the object's type or a base of it) has one.
-unsafe fn dict_slot(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> *mut *mut ffi::PyObject {
+unsafe fn dict_slot(
+    slf: *mut ffi::PyObject,
+    ty: *mut ffi::PyTypeObject,
+) -> *mut *mut ffi::PyObject {
     // SAFETY: a live object; a positive tp_dictoffset is the field's place in it.
     unsafe {
         let offset = (*ty).tp_dictoffset;
-        if offset > 0 { slf.cast::<u8>().offset(offset).cast() } else { std::ptr::null_mut() }
+        if offset > 0 {
+            slf.cast::<u8>().offset(offset).cast()
+        } else {
+            std::ptr::null_mut()
+        }
     }
 }
 
@@ -512,12 +547,18 @@ impl SavedError {
         #[cfg(Py_3_12)]
         // SAFETY: GIL held.
         unsafe {
-            SavedError { exc: ffi::PyErr_GetRaisedException() }
+            SavedError {
+                exc: ffi::PyErr_GetRaisedException(),
+            }
         }
         #[cfg(not(Py_3_12))]
         // SAFETY: GIL held.
         unsafe {
-            let (mut t, mut v, mut b) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            let (mut t, mut v, mut b) = (
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
             ffi::PyErr_Fetch(&mut t, &mut v, &mut b);
             SavedError { parts: (t, v, b) }
         }
@@ -628,8 +669,9 @@ unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
         }
         #[cfg(not(Py_3_12))]
         let ty = ffi::Py_TYPE(slf);
-        let base: ffi::destructor =
-            std::mem::transmute::<usize, ffi::destructor>(T::cell().base_dealloc.load(Ordering::Relaxed));
+        let base: ffi::destructor = std::mem::transmute::<usize, ffi::destructor>(
+            T::cell().base_dealloc.load(Ordering::Relaxed),
+        );
         base(slf);
         // Before 3.12 the bases are static types, whose deallocator does not release a heap type.
         #[cfg(not(Py_3_12))]
@@ -694,7 +736,10 @@ unsafe extern "C" fn new_slot<T: Class>(
     unsafe {
         let ptr = ffi::PyType_GenericAlloc(ty, 0);
         if !ptr.is_null() {
-            ptr.cast::<u8>().add(T::cell().offset()).cast::<T>().write(T::default());
+            ptr.cast::<u8>()
+                .add(T::cell().offset())
+                .cast::<T>()
+                .write(T::default());
         }
         ptr
     }
@@ -759,7 +804,10 @@ impl<T: Class> TypeBuilder<T> {
     }
 
     pub(crate) fn slot(mut self, slot: c_int, function: *mut c_void) -> Self {
-        self.slots.push(ffi::PyType_Slot { slot, pfunc: function });
+        self.slots.push(ffi::PyType_Slot {
+            slot,
+            pfunc: function,
+        });
         self
     }
 
@@ -778,7 +826,10 @@ impl<T: Class> TypeBuilder<T> {
         self
     }
 
-    pub fn properties(mut self, defs: impl IntoIterator<Item = crate::method::PropertyDef>) -> Self {
+    pub fn properties(
+        mut self,
+        defs: impl IntoIterator<Item = crate::method::PropertyDef>,
+    ) -> Self {
         self.getset.extend(defs.into_iter().map(|d| d.0));
         self
     }
@@ -807,12 +858,28 @@ impl<T: Class> TypeBuilder<T> {
     /// Makes the type and fills the class's cell.
     pub fn build(mut self) -> PyRes<Obj> {
         let based = self.base.is_some() && !self.python_base;
-        let dealloc: ffi::destructor = if based { dealloc_based::<T> } else { dealloc_plain::<T> };
+        let dealloc: ffi::destructor = if based {
+            dealloc_based::<T>
+        } else {
+            dealloc_plain::<T>
+        };
         self.slots.extend([
-            ffi::PyType_Slot { slot: ffi::Py_tp_dealloc, pfunc: dealloc as *mut c_void },
-            ffi::PyType_Slot { slot: ffi::Py_tp_traverse, pfunc: traverse_slot::<T> as *mut c_void },
-            ffi::PyType_Slot { slot: ffi::Py_tp_clear, pfunc: clear_slot::<T> as *mut c_void },
-            ffi::PyType_Slot { slot: ffi::Py_tp_finalize, pfunc: finalize_slot::<T> as *mut c_void },
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_dealloc,
+                pfunc: dealloc as *mut c_void,
+            },
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_traverse,
+                pfunc: traverse_slot::<T> as *mut c_void,
+            },
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_clear,
+                pfunc: clear_slot::<T> as *mut c_void,
+            },
+            ffi::PyType_Slot {
+                slot: ffi::Py_tp_finalize,
+                pfunc: finalize_slot::<T> as *mut c_void,
+            },
         ]);
         let mut size = self.offset + size_of::<T>();
         let mut members = Vec::new();
@@ -831,26 +898,39 @@ impl<T: Class> TypeBuilder<T> {
             // SAFETY: an all-zero member definition ends the array.
             members.push(unsafe { std::mem::zeroed() });
             let members = Box::leak(members.into_boxed_slice());
-            self.slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_members, pfunc: members.as_mut_ptr().cast() });
+            self.slots.push(ffi::PyType_Slot {
+                slot: ffi::Py_tp_members,
+                pfunc: members.as_mut_ptr().cast(),
+            });
         }
         if !self.methods.is_empty() {
             self.methods.push(ffi::PyMethodDef::zeroed());
             let methods = Box::leak(self.methods.into_boxed_slice());
-            self.slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_methods, pfunc: methods.as_mut_ptr().cast() });
+            self.slots.push(ffi::PyType_Slot {
+                slot: ffi::Py_tp_methods,
+                pfunc: methods.as_mut_ptr().cast(),
+            });
         }
         if !self.getset.is_empty() {
             self.getset.push(ffi::PyGetSetDef::default());
             let getset = Box::leak(self.getset.into_boxed_slice());
-            self.slots.push(ffi::PyType_Slot { slot: ffi::Py_tp_getset, pfunc: getset.as_mut_ptr().cast() });
+            self.slots.push(ffi::PyType_Slot {
+                slot: ffi::Py_tp_getset,
+                pfunc: getset.as_mut_ptr().cast(),
+            });
         }
-        self.slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
+        self.slots.push(ffi::PyType_Slot {
+            slot: 0,
+            pfunc: std::ptr::null_mut(),
+        });
         let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | self.flags;
         if self.subclassable {
             flags |= ffi::Py_TPFLAGS_BASETYPE;
         } else {
             flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
         }
-        let basicsize = c_int::try_from(size).map_err(|_| Builtin::Overflow.raise("instance too large"))?;
+        let basicsize =
+            c_int::try_from(size).map_err(|_| Builtin::Overflow.raise("instance too large"))?;
         let mut spec = ffi::PyType_Spec {
             name: self.name.as_ptr(),
             basicsize,
@@ -870,14 +950,17 @@ impl<T: Class> TypeBuilder<T> {
         };
         let cell = T::cell();
         cell.offset.store(self.offset, Ordering::Relaxed);
-        cell.tail.store(size - self.offset - size_of::<T>(), Ordering::Relaxed);
+        cell.tail
+            .store(size - self.offset - size_of::<T>(), Ordering::Relaxed);
         if let Some(base) = &self.base {
             // SAFETY: the base is a type object.
             let dealloc = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_dealloc };
-            cell.base_dealloc.store(dealloc.map_or(0, |d| d as usize), Ordering::Relaxed);
+            cell.base_dealloc
+                .store(dealloc.map_or(0, |d| d as usize), Ordering::Relaxed);
         }
         // The cell keeps one reference for the life of the process.
-        cell.ty.store(ty.clone().into_ptr().cast(), Ordering::Relaxed);
+        cell.ty
+            .store(ty.clone().into_ptr().cast(), Ordering::Relaxed);
         Ok(ty)
     }
 }
@@ -885,5 +968,9 @@ impl<T: Class> TypeBuilder<T> {
 /// `tp_basicsize` of a type object.
 pub fn basicsize(ty: Ref<'_>) -> usize {
     // SAFETY: callers pass type objects (checked at import, where they are looked up).
-    unsafe { (*ty.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize.max(0) as usize }
+    unsafe {
+        (*ty.as_ptr().cast::<ffi::PyTypeObject>())
+            .tp_basicsize
+            .max(0) as usize
+    }
 }

@@ -15,12 +15,20 @@ pub fn copy_current() -> PyRes<Obj> {
 #[inline(always)]
 pub fn enter(context: Ref<'_>) -> PyRes<()> {
     // SAFETY: PyContext_Enter checks the type and whether it is entered already.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 { Err(Raised::assert_set()) } else { Ok(()) }
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        Err(Raised::assert_set())
+    } else {
+        Ok(())
+    }
 }
 
 /// Leaves `context`, which must be the current one.
 #[inline(always)]
 pub fn exit(context: Ref<'_>) -> PyRes<()> {
     // SAFETY: PyContext_Exit checks that it is the current one.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 { Err(Raised::assert_set()) } else { Ok(()) }
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        Err(Raised::assert_set())
+    } else {
+        Ok(())
+    }
 }

@@ -87,7 +87,11 @@ impl Raised {
         #[cfg(not(Py_3_12))]
         // SAFETY: the fetch-normalise sequence of the C API docs; each pointer is owned by us after it.
         let got = unsafe {
-            let (mut t, mut v, mut tb) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            let (mut t, mut v, mut tb) = (
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
             ffi::PyErr_Fetch(&mut t, &mut v, &mut tb);
             ffi::PyErr_NormalizeException(&mut t, &mut v, &mut tb);
             drop(Obj::from_owned_opt(t));
@@ -98,7 +102,11 @@ impl Raised {
             }
             v
         };
-        got.unwrap_or_else(|| Builtin::Runtime.raise("native code reported an error without setting one").fetch())
+        got.unwrap_or_else(|| {
+            Builtin::Runtime
+                .raise("native code reported an error without setting one")
+                .fetch()
+        })
     }
 
     /// Forgets the exception.
@@ -151,7 +159,11 @@ pub fn raise_io(error: &std::io::Error) -> Raised {
         Some(code) => {
             // SAFETY: a two-tuple (errno, text) given to OSError picks the subclass.
             unsafe {
-                let args = ffi::Py_BuildValue(c"(is)".as_ptr(), code, std::ptr::null::<std::ffi::c_char>());
+                let args = ffi::Py_BuildValue(
+                    c"(is)".as_ptr(),
+                    code,
+                    std::ptr::null::<std::ffi::c_char>(),
+                );
                 drop(Obj::from_owned_opt(args));
                 *libc_errno() = code;
                 ffi::PyErr_SetFromErrno(ffi::PyExc_OSError);
@@ -191,7 +203,12 @@ pub fn set_traceback(exc: Ref<'_>, traceback: Option<Ref<'_>>) {
 /// Sets `exc.__cause__`.
 pub fn set_cause(exc: Ref<'_>, cause: Option<Obj>) {
     // SAFETY: steals the reference to cause (or takes null).
-    unsafe { ffi::PyException_SetCause(exc.as_ptr(), cause.map_or(std::ptr::null_mut(), Obj::into_ptr)) }
+    unsafe {
+        ffi::PyException_SetCause(
+            exc.as_ptr(),
+            cause.map_or(std::ptr::null_mut(), Obj::into_ptr),
+        )
+    }
 }
 
 /// A Rust panic that reached the boundary becomes a Python exception, never an abort.
@@ -202,14 +219,20 @@ pub(crate) fn panic_to_exception(payload: Box<dyn Any + Send>) -> Raised {
         .map(|s| (*s).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "unknown panic".to_owned());
-    Builtin::Runtime.raise(&format!("internal error in Rondel (please report it): {text}"))
+    Builtin::Runtime.raise(&format!(
+        "internal error in Rondel (please report it): {text}"
+    ))
 }
 
 /// Runs pending signal handlers, as the interpreter does between bytecodes.
 #[inline]
 pub fn check_signals() -> PyRes<()> {
     // SAFETY: GIL held.
-    if unsafe { ffi::PyErr_CheckSignals() } < 0 { Err(Raised(())) } else { Ok(()) }
+    if unsafe { ffi::PyErr_CheckSignals() } < 0 {
+        Err(Raised(()))
+    } else {
+        Ok(())
+    }
 }
 
 /// The warning categories that native code issues.

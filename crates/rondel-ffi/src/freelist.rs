@@ -22,7 +22,10 @@ unsafe impl Sync for FreeList {}
 impl FreeList {
     #[expect(clippy::new_without_default, reason = "a static's constructor")]
     pub const fn new() -> FreeList {
-        FreeList(UnsafeCell::new(Blocks { blocks: [std::ptr::null_mut(); CAPACITY], len: 0 }))
+        FreeList(UnsafeCell::new(Blocks {
+            blocks: [std::ptr::null_mut(); CAPACITY],
+            len: 0,
+        }))
     }
 
     #[inline(always)]

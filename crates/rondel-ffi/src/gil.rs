@@ -58,7 +58,9 @@ impl Parked {
     /// Takes the reference back. Call with the GIL held.
     pub fn take(mut self) -> Option<Obj> {
         // SAFETY: the pointer was an owned reference when it was parked.
-        self.0.take().and_then(|p| unsafe { Obj::from_owned_opt(p.0) })
+        self.0
+            .take()
+            .and_then(|p| unsafe { Obj::from_owned_opt(p.0) })
     }
 }
 
@@ -97,7 +99,11 @@ impl ParkedBytes {
             }
             let data = ffi::PyBytes_AsString(obj.as_ptr()).cast::<u8>();
             let len = ffi::PyBytes_Size(obj.as_ptr()) as usize;
-            Some(ParkedBytes { _owner: Parked::new(obj), data: data.cast_const(), len })
+            Some(ParkedBytes {
+                _owner: Parked::new(obj),
+                data: data.cast_const(),
+                len,
+            })
         }
     }
 }

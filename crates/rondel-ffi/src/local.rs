@@ -43,13 +43,20 @@ pub struct LoopLocal<T: 'static> {
 
 impl<T: 'static> LoopLocal<T> {
     pub fn new(content: T) -> LoopLocal<T> {
-        LoopLocal { owner: here(), content: ManuallyDrop::new(content) }
+        LoopLocal {
+            owner: here(),
+            content: ManuallyDrop::new(content),
+        }
     }
 
     /// The content, on its own thread; `None` on any other.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        if self.owner == here() { Some(&self.content) } else { None }
+        if self.owner == here() {
+            Some(&self.content)
+        } else {
+            None
+        }
     }
 }
 
@@ -61,7 +68,10 @@ impl<T: 'static> Drop for LoopLocal<T> {
             drop(content);
             return;
         }
-        let grave = Grave { owner: self.owner, content: Box::new(content) };
+        let grave = Grave {
+            owner: self.owner,
+            content: Box::new(content),
+        };
         match GRAVES.lock() {
             Ok(mut graves) => {
                 graves.push(grave);
@@ -85,7 +95,9 @@ pub fn bury() {
 fn bury_now() {
     let mine: Vec<Grave> = match GRAVES.lock() {
         Ok(mut graves) => {
-            let (mine, others) = std::mem::take(&mut *graves).into_iter().partition(|g| g.owner == here());
+            let (mine, others) = std::mem::take(&mut *graves)
+                .into_iter()
+                .partition(|g| g.owner == here());
             *graves = others;
             COUNT.store(graves.len(), Ordering::Release);
             mine

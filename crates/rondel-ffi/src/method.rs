@@ -23,7 +23,12 @@ pub struct SlotDef {
 /// The value of a zero-sized function item type.
 #[inline(always)]
 pub(crate) fn item<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "pass a function item or a closure that captures nothing") };
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "pass a function item or a closure that captures nothing"
+        )
+    };
     // SAFETY: a zero-sized Copy value has one representation, and F is inhabited: the caller of the
     // constructor held one.
     unsafe { std::mem::zeroed() }
@@ -52,8 +57,18 @@ fn guard_status(work: impl FnOnce() -> PyRes<()>) -> c_int {
     }
 }
 
-fn def(name: &'static CStr, doc: &'static CStr, meth: ffi::PyMethodDefPointer, flags: c_int) -> MethodDef {
-    MethodDef(ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth: meth, ml_flags: flags, ml_doc: doc.as_ptr() })
+fn def(
+    name: &'static CStr,
+    doc: &'static CStr,
+    meth: ffi::PyMethodDefPointer,
+    flags: c_int,
+) -> MethodDef {
+    MethodDef(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: meth,
+        ml_flags: flags,
+        ml_doc: doc.as_ptr(),
+    })
 }
 
 /// A method without arguments.
@@ -61,14 +76,24 @@ pub fn noargs<T: Class, F>(name: &'static CStr, doc: &'static CStr, _f: F) -> Me
 where
     F: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        _: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
     where
         F: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
     {
         // SAFETY: method descriptors check self's type before they call.
         guard(|| item::<F>()(unsafe { Inst::from_ptr(slf) }))
     }
-    def(name, doc, ffi::PyMethodDefPointer { PyCFunction: tramp::<T, F> }, ffi::METH_NOARGS)
+    def(
+        name,
+        doc,
+        ffi::PyMethodDefPointer {
+            PyCFunction: tramp::<T, F>,
+        },
+        ffi::METH_NOARGS,
+    )
 }
 
 /// A method with one positional argument.
@@ -76,14 +101,24 @@ pub fn onearg<T: Class, F>(name: &'static CStr, doc: &'static CStr, _f: F) -> Me
 where
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> PyRes<Obj> + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, arg: *mut ffi::PyObject) -> *mut ffi::PyObject
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        arg: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
     where
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> PyRes<Obj> + Copy + 'static,
     {
         // SAFETY: as in `noargs`; the argument is alive for the call.
         guard(|| unsafe { item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(arg)) })
     }
-    def(name, doc, ffi::PyMethodDefPointer { PyCFunction: tramp::<T, F> }, ffi::METH_O)
+    def(
+        name,
+        doc,
+        ffi::PyMethodDefPointer {
+            PyCFunction: tramp::<T, F>,
+        },
+        ffi::METH_O,
+    )
 }
 
 /// A method with positional and keyword arguments.
@@ -101,12 +136,16 @@ where
         F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
     {
         // SAFETY: as in `noargs`; the vector is CPython's for this call.
-        guard(|| unsafe { item::<F>()(Inst::from_ptr(slf), Args::new(args, nargs as usize, names)) })
+        guard(|| unsafe {
+            item::<F>()(Inst::from_ptr(slf), Args::new(args, nargs as usize, names))
+        })
     }
     def(
         name,
         doc,
-        ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: tramp::<T, F> },
+        ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: tramp::<T, F>,
+        },
         ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
     )
 }
@@ -131,7 +170,9 @@ where
     def(
         name,
         doc,
-        ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: tramp::<F> },
+        ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: tramp::<F>,
+        },
         ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
     )
 }
@@ -141,14 +182,24 @@ pub fn class_method<F>(name: &'static CStr, doc: &'static CStr, _f: F) -> Method
 where
     F: for<'a> Fn(Ref<'a>, Ref<'a>) -> PyRes<Obj> + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<F>(cls: *mut ffi::PyObject, arg: *mut ffi::PyObject) -> *mut ffi::PyObject
+    unsafe extern "C" fn tramp<F>(
+        cls: *mut ffi::PyObject,
+        arg: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
     where
         F: for<'a> Fn(Ref<'a>, Ref<'a>) -> PyRes<Obj> + Copy + 'static,
     {
         // SAFETY: CPython passes the class and the argument, both alive for the call.
         guard(|| unsafe { item::<F>()(Ref::from_ptr(cls), Ref::from_ptr(arg)) })
     }
-    def(name, doc, ffi::PyMethodDefPointer { PyCFunction: tramp::<F> }, ffi::METH_O | ffi::METH_CLASS)
+    def(
+        name,
+        doc,
+        ffi::PyMethodDefPointer {
+            PyCFunction: tramp::<F>,
+        },
+        ffi::METH_O | ffi::METH_CLASS,
+    )
 }
 
 /// A read-only property.
@@ -156,7 +207,11 @@ pub fn getter<T: Class, G>(name: &'static CStr, _get: G) -> PropertyDef
 where
     G: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
 {
-    PropertyDef(ffi::PyGetSetDef { name: name.as_ptr(), get: Some(get_tramp::<T, G>), ..Default::default() })
+    PropertyDef(ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get_tramp::<T, G>),
+        ..Default::default()
+    })
 }
 
 /// A property that can be set (`None` as the value means deletion).
@@ -165,13 +220,21 @@ where
     G: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
     S: for<'a> Fn(Inst<'a, T>, Option<Ref<'a>>) -> PyRes<()> + Copy + 'static,
 {
-    unsafe extern "C" fn set_tramp<T: Class, S>(slf: *mut ffi::PyObject, value: *mut ffi::PyObject, _: *mut c_void) -> c_int
+    unsafe extern "C" fn set_tramp<T: Class, S>(
+        slf: *mut ffi::PyObject,
+        value: *mut ffi::PyObject,
+        _: *mut c_void,
+    ) -> c_int
     where
         S: for<'a> Fn(Inst<'a, T>, Option<Ref<'a>>) -> PyRes<()> + Copy + 'static,
     {
         // SAFETY: descriptors check self's type; the value is null for a deletion.
         guard_status(|| unsafe {
-            let value = if value.is_null() { None } else { Some(Ref::from_ptr(value)) };
+            let value = if value.is_null() {
+                None
+            } else {
+                Some(Ref::from_ptr(value))
+            };
             item::<S>()(Inst::from_ptr(slf), value)
         })
     }
@@ -183,7 +246,10 @@ where
     })
 }
 
-unsafe extern "C" fn get_tramp<T: Class, G>(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject
+unsafe extern "C" fn get_tramp<T: Class, G>(
+    slf: *mut ffi::PyObject,
+    _: *mut c_void,
+) -> *mut ffi::PyObject
 where
     G: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
 {
@@ -216,7 +282,10 @@ where
         Unary::Iter => ffi::Py_tp_iter,
         Unary::Await => ffi::Py_am_await,
     };
-    SlotDef { slot, function: tramp::<T, F> as *mut c_void }
+    SlotDef {
+        slot,
+        function: tramp::<T, F> as *mut c_void,
+    }
 }
 
 /// The pair `tp_iternext` and `am_send` of an awaitable's iterator, from one function that is given
@@ -235,7 +304,11 @@ where
     {
         // SAFETY: slots are called with an instance of their type and a live value; `out` is theirs.
         unsafe {
-            let value = if value.is_null() { ffi::Py_None() } else { value };
+            let value = if value.is_null() {
+                ffi::Py_None()
+            } else {
+                value
+            };
             match resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(value)) {
                 Sent::Yielded(obj) => {
                     *out = obj.into_ptr();
@@ -257,7 +330,8 @@ where
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
     {
         // SAFETY: as above.
-        let sent = unsafe { resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(ffi::Py_None())) };
+        let sent =
+            unsafe { resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(ffi::Py_None())) };
         match sent {
             Sent::Yielded(obj) => obj.into_ptr(),
             Sent::Returned(obj) => {
@@ -271,8 +345,14 @@ where
         }
     }
     [
-        SlotDef { slot: ffi::Py_tp_iternext, function: next::<T, F> as *mut c_void },
-        SlotDef { slot: ffi::Py_am_send, function: send::<T, F> as *mut c_void },
+        SlotDef {
+            slot: ffi::Py_tp_iternext,
+            function: next::<T, F> as *mut c_void,
+        },
+        SlotDef {
+            slot: ffi::Py_am_send,
+            function: send::<T, F> as *mut c_void,
+        },
     ]
 }
 
@@ -313,14 +393,24 @@ pub fn send<T: Class, F>(_f: F) -> MethodDef
 where
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        value: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
     where
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
     {
         // SAFETY: method descriptors check self's type; the value is alive for the call.
         guard(|| unsafe { sent_to_result(item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(value))) })
     }
-    def(c"send", c"Resume the coroutine.", ffi::PyMethodDefPointer { PyCFunction: tramp::<T, F> }, ffi::METH_O)
+    def(
+        c"send",
+        c"Resume the coroutine.",
+        ffi::PyMethodDefPointer {
+            PyCFunction: tramp::<T, F>,
+        },
+        ffi::METH_O,
+    )
 }
 
 /// `__init__`.
@@ -328,7 +418,11 @@ pub fn init<T: Class, F>(_f: F) -> SlotDef
 where
     F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<()> + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, args: *mut ffi::PyObject, kwargs: *mut ffi::PyObject) -> c_int
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        args: *mut ffi::PyObject,
+        kwargs: *mut ffi::PyObject,
+    ) -> c_int
     where
         F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<()> + Copy + 'static,
     {
@@ -336,11 +430,14 @@ where
         // built here borrows from them.
         guard_status(|| unsafe {
             let count = ffi::PyTuple_Size(args) as usize;
-            let mut vector: Vec<*mut ffi::PyObject> = (0..count).map(|i| ffi::PyTuple_GetItem(args, i as isize)).collect();
+            let mut vector: Vec<*mut ffi::PyObject> = (0..count)
+                .map(|i| ffi::PyTuple_GetItem(args, i as isize))
+                .collect();
             let mut names = None;
             if !kwargs.is_null() && ffi::PyDict_Size(kwargs) > 0 {
                 let keys = Obj::from_owned(ffi::PyTuple_New(ffi::PyDict_Size(kwargs)))?;
-                let (mut pos, mut key, mut value, mut i) = (0, std::ptr::null_mut(), std::ptr::null_mut(), 0);
+                let (mut pos, mut key, mut value, mut i) =
+                    (0, std::ptr::null_mut(), std::ptr::null_mut(), 0);
                 while ffi::PyDict_Next(kwargs, &mut pos, &mut key, &mut value) != 0 {
                     ffi::Py_INCREF(key);
                     ffi::PyTuple_SET_ITEM(keys.as_ptr(), i, key);
@@ -350,10 +447,16 @@ where
                 names = Some(keys);
             }
             let names_ptr = names.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr);
-            item::<F>()(Inst::from_ptr(slf), Args::new(vector.as_ptr(), count, names_ptr))
+            item::<F>()(
+                Inst::from_ptr(slf),
+                Args::new(vector.as_ptr(), count, names_ptr),
+            )
         })
     }
-    SlotDef { slot: ffi::Py_tp_init, function: tramp::<T, F> as *mut c_void }
+    SlotDef {
+        slot: ffi::Py_tp_init,
+        function: tramp::<T, F> as *mut c_void,
+    }
 }
 
 /// The six comparisons; `None` for NotImplemented.
@@ -372,7 +475,11 @@ pub fn compare<T: Class, F>(_f: F) -> SlotDef
 where
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>, Comparison) -> PyRes<Option<bool>> + Copy + 'static,
 {
-    unsafe extern "C" fn tramp<T: Class, F>(slf: *mut ffi::PyObject, other: *mut ffi::PyObject, op: c_int) -> *mut ffi::PyObject
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        other: *mut ffi::PyObject,
+        op: c_int,
+    ) -> *mut ffi::PyObject
     where
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>, Comparison) -> PyRes<Option<bool>> + Copy + 'static,
     {
@@ -387,13 +494,18 @@ where
         // SAFETY: slots are called with an instance of their type and a live operand;
         // NotImplemented is a live singleton.
         guard(|| unsafe {
-            Ok(match item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(other), op)? {
-                Some(answer) => Obj::bool(answer),
-                None => Obj::from_borrowed(ffi::Py_NotImplemented()),
-            })
+            Ok(
+                match item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(other), op)? {
+                    Some(answer) => Obj::bool(answer),
+                    None => Obj::from_borrowed(ffi::Py_NotImplemented()),
+                },
+            )
         })
     }
-    SlotDef { slot: ffi::Py_tp_richcompare, function: tramp::<T, F> as *mut c_void }
+    SlotDef {
+        slot: ffi::Py_tp_richcompare,
+        function: tramp::<T, F> as *mut c_void,
+    }
 }
 
 /// `__hash__`.
@@ -406,13 +518,18 @@ where
         F: for<'a> Fn(Inst<'a, T>) -> isize + Copy + 'static,
     {
         // SAFETY: slots are called with an instance of their type.
-        let value = catch_unwind(AssertUnwindSafe(|| item::<F>()(unsafe { Inst::from_ptr(slf) })));
+        let value = catch_unwind(AssertUnwindSafe(|| {
+            item::<F>()(unsafe { Inst::from_ptr(slf) })
+        }));
         match value.unwrap_or(-2) {
             -1 => -2,
             h => h,
         }
     }
-    SlotDef { slot: ffi::Py_tp_hash, function: tramp::<T, F> as *mut c_void }
+    SlotDef {
+        slot: ffi::Py_tp_hash,
+        function: tramp::<T, F> as *mut c_void,
+    }
 }
 
 /// Adds functions to a module.
@@ -432,7 +549,11 @@ pub fn add_functions(module: Ref<'_>, defs: Vec<MethodDef>) -> PyRes<()> {
 pub fn bind(def: &'static BoundDef, slf: Ref<'_>) -> PyRes<Obj> {
     // SAFETY: CPython reads the definition only; it lives for ever.
     unsafe {
-        Obj::from_owned(ffi::PyCFunction_NewEx(std::ptr::from_ref(&def.0.0).cast_mut(), slf.as_ptr(), std::ptr::null_mut()))
+        Obj::from_owned(ffi::PyCFunction_NewEx(
+            std::ptr::from_ref(&def.0.0).cast_mut(),
+            slf.as_ptr(),
+            std::ptr::null_mut(),
+        ))
     }
 }
 
@@ -463,8 +584,17 @@ pub struct Args<'a> {
 impl<'a> Args<'a> {
     /// # Safety
     /// `args` points to `count` positional and then `len(names)` keyword values, alive for `'a`.
-    pub(crate) unsafe fn new(args: *const *mut ffi::PyObject, count: usize, names: *mut ffi::PyObject) -> Args<'a> {
-        Args { args, count, names, _alive: PhantomData }
+    pub(crate) unsafe fn new(
+        args: *const *mut ffi::PyObject,
+        count: usize,
+        names: *mut ffi::PyObject,
+    ) -> Args<'a> {
+        Args {
+            args,
+            count,
+            names,
+            _alive: PhantomData,
+        }
     }
 
     /// How many positional arguments there are.
@@ -548,17 +678,23 @@ impl<'a> Args<'a> {
                 Some(at) if out[at].is_none() => out[at] = Some(value),
                 Some(_) => {
                     let name = crate::value::str_text(name)?;
-                    return Err(Builtin::Type.raise(&format!("{func}() got multiple values for argument '{name}'")));
+                    return Err(Builtin::Type.raise(&format!(
+                        "{func}() got multiple values for argument '{name}'"
+                    )));
                 }
                 None => {
                     let name = crate::value::str_text(name)?;
-                    return Err(Builtin::Type.raise(&format!("{func}() got an unexpected keyword argument '{name}'")));
+                    return Err(Builtin::Type.raise(&format!(
+                        "{func}() got an unexpected keyword argument '{name}'"
+                    )));
                 }
             }
         }
         if let Some(at) = out.iter().take(required).position(Option::is_none) {
             let name = crate::value::str_text(params[at])?;
-            return Err(Builtin::Type.raise(&format!("{func}() missing 1 required positional argument: '{name}'")));
+            return Err(Builtin::Type.raise(&format!(
+                "{func}() missing 1 required positional argument: '{name}'"
+            )));
         }
         Ok(out)
     }

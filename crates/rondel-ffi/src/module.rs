@@ -15,13 +15,22 @@ impl Module {
 
     pub fn add(&self, name: &CStr, value: Obj) -> PyRes<()> {
         // SAFETY: a module and a live value; AddObjectRef takes its own reference.
-        let status = unsafe { pyo3::ffi::PyModule_AddObjectRef(self.0.as_ptr(), name.as_ptr(), value.as_ptr()) };
-        if status < 0 { Err(Raised::assert_set()) } else { Ok(()) }
+        let status = unsafe {
+            pyo3::ffi::PyModule_AddObjectRef(self.0.as_ptr(), name.as_ptr(), value.as_ptr())
+        };
+        if status < 0 {
+            Err(Raised::assert_set())
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Runs `fill` on the module; its Python exception becomes PyO3's.
-pub fn initialise(m: &Bound<'_, PyModule>, fill: impl FnOnce(&Module) -> PyRes<()>) -> PyResult<()> {
+pub fn initialise(
+    m: &Bound<'_, PyModule>,
+    fill: impl FnOnce(&Module) -> PyRes<()>,
+) -> PyResult<()> {
     // SAFETY: a bound module is alive, and the GIL is held.
     let module = Module(unsafe { Obj::from_borrowed(m.as_ptr()) });
     fill(&module).map_err(|_raised| PyErr::fetch(m.py()))

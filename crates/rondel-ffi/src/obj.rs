@@ -64,7 +64,13 @@ impl Obj {
     #[inline(always)]
     pub fn bool(value: bool) -> Obj {
         // SAFETY: both are live singletons.
-        unsafe { Obj::from_borrowed(if value { ffi::Py_True() } else { ffi::Py_False() }) }
+        unsafe {
+            Obj::from_borrowed(if value {
+                ffi::Py_True()
+            } else {
+                ffi::Py_False()
+            })
+        }
     }
 
     #[inline(always)]

@@ -6,7 +6,11 @@ use pyo3::ffi;
 use std::ffi::CStr;
 
 fn check(status: std::ffi::c_int) -> PyRes<()> {
-    if status < 0 { Err(Raised::assert_set()) } else { Ok(()) }
+    if status < 0 {
+        Err(Raised::assert_set())
+    } else {
+        Ok(())
+    }
 }
 
 /// An interned str: attribute and keyword names, kept for good by the caller.
@@ -17,14 +21,23 @@ pub fn intern(text: &CStr) -> PyRes<Obj> {
 
 pub fn str(text: &str) -> PyRes<Obj> {
     // SAFETY: pointer and length of a live &str.
-    unsafe { Obj::from_owned(ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize)) }
+    unsafe {
+        Obj::from_owned(ffi::PyUnicode_FromStringAndSize(
+            text.as_ptr().cast(),
+            text.len() as isize,
+        ))
+    }
 }
 
 /// A str of the raw bytes, each byte a code point (latin-1).
 pub fn str_latin1(text: &[u8]) -> PyRes<Obj> {
     // SAFETY: pointer and length of a live slice; a null errors argument means strict.
     unsafe {
-        Obj::from_owned(ffi::PyUnicode_DecodeLatin1(text.as_ptr().cast(), text.len() as isize, std::ptr::null()))
+        Obj::from_owned(ffi::PyUnicode_DecodeLatin1(
+            text.as_ptr().cast(),
+            text.len() as isize,
+            std::ptr::null(),
+        ))
     }
 }
 
@@ -79,7 +92,11 @@ pub fn as_i64(obj: Ref<'_>) -> PyRes<i64> {
     // SAFETY: -1 with an error set signals failure.
     unsafe {
         let value = ffi::PyLong_AsLongLong(obj.as_ptr());
-        if value == -1 && !ffi::PyErr_Occurred().is_null() { Err(Raised::assert_set()) } else { Ok(value) }
+        if value == -1 && !ffi::PyErr_Occurred().is_null() {
+            Err(Raised::assert_set())
+        } else {
+            Ok(value)
+        }
     }
 }
 
@@ -93,14 +110,23 @@ pub fn as_f64(obj: Ref<'_>) -> PyRes<f64> {
     // SAFETY: -1.0 with an error set signals failure.
     unsafe {
         let value = ffi::PyFloat_AsDouble(obj.as_ptr());
-        if value == -1.0 && !ffi::PyErr_Occurred().is_null() { Err(Raised::assert_set()) } else { Ok(value) }
+        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
+            Err(Raised::assert_set())
+        } else {
+            Ok(value)
+        }
     }
 }
 
 #[inline]
 pub fn bytes(data: &[u8]) -> PyRes<Obj> {
     // SAFETY: pointer and length of a live slice.
-    unsafe { Obj::from_owned(ffi::PyBytes_FromStringAndSize(data.as_ptr().cast(), data.len() as isize)) }
+    unsafe {
+        Obj::from_owned(ffi::PyBytes_FromStringAndSize(
+            data.as_ptr().cast(),
+            data.len() as isize,
+        ))
+    }
 }
 
 /// The content of a `bytes`; `None` for any other type.
@@ -112,7 +138,10 @@ pub fn bytes_of(obj: Ref<'_>) -> Option<&[u8]> {
             return None;
         }
         let data = ffi::PyBytes_AsString(obj.as_ptr()).cast::<u8>();
-        Some(std::slice::from_raw_parts(data, ffi::PyBytes_Size(obj.as_ptr()) as usize))
+        Some(std::slice::from_raw_parts(
+            data,
+            ffi::PyBytes_Size(obj.as_ptr()) as usize,
+        ))
     }
 }
 
@@ -122,7 +151,9 @@ pub fn to_bytes(obj: Ref<'_>) -> PyRes<Obj> {
     unsafe {
         if ffi::PyObject_CheckBuffer(obj.as_ptr()) == 0 {
             let name = repr(obj.type_of())?;
-            return Err(Builtin::Type.raise(&format!("a bytes-like object is required, not {name}")));
+            return Err(
+                Builtin::Type.raise(&format!("a bytes-like object is required, not {name}"))
+            );
         }
         Obj::from_owned(ffi::PyBytes_FromObject(obj.as_ptr()))
     }
@@ -191,7 +222,11 @@ pub fn dict_get<'a>(dict: Ref<'a>, key: Ref<'_>) -> PyRes<Option<Ref<'a>>> {
     unsafe {
         let item = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
         if item.is_null() {
-            if ffi::PyErr_Occurred().is_null() { Ok(None) } else { Err(Raised::assert_set()) }
+            if ffi::PyErr_Occurred().is_null() {
+                Ok(None)
+            } else {
+                Err(Raised::assert_set())
+            }
         } else {
             Ok(Some(Ref::from_ptr(item)))
         }
@@ -276,10 +311,18 @@ pub fn item(sequence: Ref<'_>, index: usize) -> Option<Obj> {
         let at = index as isize;
         if ffi::PyTuple_Check(sequence.as_ptr()) != 0 {
             if at < ffi::PyTuple_GET_SIZE(sequence.as_ptr()) {
-                return Some(Obj::from_borrowed(ffi::PyTuple_GET_ITEM(sequence.as_ptr(), at)));
+                return Some(Obj::from_borrowed(ffi::PyTuple_GET_ITEM(
+                    sequence.as_ptr(),
+                    at,
+                )));
             }
-        } else if ffi::PyList_Check(sequence.as_ptr()) != 0 && at < ffi::PyList_GET_SIZE(sequence.as_ptr()) {
-            return Some(Obj::from_borrowed(ffi::PyList_GET_ITEM(sequence.as_ptr(), at)));
+        } else if ffi::PyList_Check(sequence.as_ptr()) != 0
+            && at < ffi::PyList_GET_SIZE(sequence.as_ptr())
+        {
+            return Some(Obj::from_borrowed(ffi::PyList_GET_ITEM(
+                sequence.as_ptr(),
+                at,
+            )));
         }
         None
     }

@@ -122,8 +122,16 @@ pub(crate) fn load() -> PyRes<()> {
         invalid_state_error: attr(&exceptions, c"InvalidStateError")?,
         get_event_loop: attr(&events, c"get_event_loop")?,
         iscoroutine: attr(&coroutines, c"iscoroutine")?,
-        current_tasks: if cfg!(Py_3_14) { None } else { attr_opt(&tasks, c"_current_tasks")? },
-        swap_current_task: if cfg!(Py_3_14) { attr_opt(&accelerated, c"_swap_current_task")? } else { None },
+        current_tasks: if cfg!(Py_3_14) {
+            None
+        } else {
+            attr_opt(&tasks, c"_current_tasks")?
+        },
+        swap_current_task: if cfg!(Py_3_14) {
+            attr_opt(&accelerated, c"_swap_current_task")?
+        } else {
+            None
+        },
         future_repr: attr(&base_futures, c"_future_repr")?,
         task_repr: attr(&base_tasks, c"_task_repr")?,
         task_get_stack: attr(&base_tasks, c"_task_get_stack")?,
@@ -147,7 +155,9 @@ pub(crate) fn load() -> PyRes<()> {
 
 #[inline(always)]
 fn consts() -> &'static Consts {
-    CONSTS.get().expect("filled by the module's initialisation, before any type exists")
+    CONSTS
+        .get()
+        .expect("filled by the module's initialisation, before any type exists")
 }
 
 #[inline(always)]

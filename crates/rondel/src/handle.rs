@@ -12,7 +12,9 @@ use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Comparison, Unary};
-use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
+use rondel_ffi::{
+    Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value,
+};
 use std::cell::Cell;
 
 #[derive(Default)]
@@ -57,9 +59,14 @@ impl Class for Handle {
     }
     fn traverse(&self, visit: &mut Visit) {
         visit.own(&self.home);
-        for cell in
-            [&self.callback, &self.context, &self.first, &self.second, &self.more, &self.source_traceback]
-        {
+        for cell in [
+            &self.callback,
+            &self.context,
+            &self.first,
+            &self.second,
+            &self.more,
+            &self.source_traceback,
+        ] {
             visit.cell(cell);
         }
     }
@@ -110,9 +117,24 @@ impl Handle {
     }
 }
 
-fn payload(home: Inst<'_, LoopBase>, callback: Obj, context: Obj, args: &[Ref<'_>]) -> PyRes<Handle> {
-    let more = if args.len() > 2 { Some(value::tuple_of(args)?) } else { None };
-    let inline = |i: usize| if more.is_some() { None } else { args.get(i).map(|a| a.own()) };
+fn payload(
+    home: Inst<'_, LoopBase>,
+    callback: Obj,
+    context: Obj,
+    args: &[Ref<'_>],
+) -> PyRes<Handle> {
+    let more = if args.len() > 2 {
+        Some(value::tuple_of(args)?)
+    } else {
+        None
+    };
+    let inline = |i: usize| {
+        if more.is_some() {
+            None
+        } else {
+            args.get(i).map(|a| a.own())
+        }
+    };
     Ok(Handle {
         home: OwnCell::new(Some(home.own())),
         callback: ObjCell::new(Some(callback)),
@@ -150,7 +172,10 @@ pub(crate) fn new(
     };
     // In a running loop a handle is gone in a moment; outside of one it may wait for ever, in a cycle
     // with the loop.
-    let handle = alloc(payload(home, callback.own(), context, args)?, !home.is_running())?;
+    let handle = alloc(
+        payload(home, callback.own(), context, args)?,
+        !home.is_running(),
+    )?;
     remember_source(home, &handle)?;
     Ok(handle)
 }
@@ -170,7 +195,11 @@ pub(crate) fn for_callback(
 }
 
 /// A descriptor's watcher: stays whole however often it runs.
-pub(crate) fn watcher(home: Inst<'_, LoopBase>, callback: Ref<'_>, args: &[Ref<'_>]) -> PyRes<Own<Handle>> {
+pub(crate) fn watcher(
+    home: Inst<'_, LoopBase>,
+    callback: Ref<'_>,
+    args: &[Ref<'_>],
+) -> PyRes<Own<Handle>> {
     let handle = new(home, callback, args, None)?;
     handle.lasting.set(true);
     // It lives long, refers to the loop and is referred to by it: the collector must know it.
@@ -195,7 +224,10 @@ pub(crate) fn timer(
     let handle = alloc(TimerHandle { handle: payload }, true)?;
     let base = handle.inst().up::<Handle>();
     remember_source(home, base.data())?;
-    base.timer.set(Some(home.add_timer(crate::event_loop::seconds_to_ns(when), Due::Run(base.own()))));
+    base.timer.set(Some(home.add_timer(
+        crate::event_loop::seconds_to_ns(when),
+        Due::Run(base.own()),
+    )));
     Ok(handle)
 }
 
@@ -207,10 +239,15 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     if handle.cancelled.get() {
         return Ok(());
     }
-    let (Some(callback), Some(context)) = (handle.callback.get(), handle.context.get()) else { return Ok(()) };
+    let (Some(callback), Some(context)) = (handle.callback.get(), handle.context.get()) else {
+        return Ok(());
+    };
     let result = match home.enter(context.borrow()) {
         Ok(()) => match handle.more.get() {
-            None => call::callback(callback.borrow(), &[handle.first.get(), handle.second.get()]),
+            None => call::callback(
+                callback.borrow(),
+                &[handle.first.get(), handle.second.get()],
+            ),
             Some(args) => call::call_tuple(callback.borrow(), args.borrow(), None),
         },
         Err(raised) => Err(raised),
@@ -229,7 +266,9 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
 
 #[cold]
 fn failed(home: Inst<'_, LoopBase>, handle: Inst<'_, Handle>, raised: Raised) -> PyRes<()> {
-    if raised.matches(Builtin::KeyboardInterrupt.class()) || raised.matches(Builtin::SystemExit.class()) {
+    if raised.matches(Builtin::KeyboardInterrupt.class())
+        || raised.matches(Builtin::SystemExit.class())
+    {
         return Err(raised);
     }
     let exc = raised.fetch();
@@ -240,7 +279,11 @@ fn failed(home: Inst<'_, LoopBase>, handle: Inst<'_, Handle>, raised: Raised) ->
     value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
     value::dict_set(context.borrow(), names().handle.borrow(), handle.obj())?;
     if let Some(source) = handle.source_traceback.get() {
-        value::dict_set(context.borrow(), names().source_traceback.borrow(), source.borrow())?;
+        value::dict_set(
+            context.borrow(),
+            names().source_traceback.borrow(),
+            source.borrow(),
+        )?;
     }
     call_handler(home.obj(), context.borrow())
 }
@@ -248,9 +291,15 @@ fn failed(home: Inst<'_, LoopBase>, handle: Inst<'_, Handle>, raised: Raised) ->
 /// `function(args) at file:line`, as asyncio formats it.
 fn describe_callback(handle: Inst<'_, Handle>) -> PyRes<String> {
     let helpers = call::import(c"asyncio.format_helpers")?;
-    let format = call::getattr(helpers.borrow(), value::intern(c"_format_callback_source")?.borrow())?;
+    let format = call::getattr(
+        helpers.borrow(),
+        value::intern(c"_format_callback_source")?.borrow(),
+    )?;
     let callback = handle.callback.get().unwrap_or_else(Obj::none);
-    let text = call::call(format.borrow(), &[callback.borrow(), handle.args_tuple()?.borrow()])?;
+    let text = call::call(
+        format.borrow(),
+        &[callback.borrow(), handle.args_tuple()?.borrow()],
+    )?;
     value::str_text(text.borrow())
 }
 
@@ -264,7 +313,6 @@ fn cancel(slf: Inst<'_, Handle>) -> PyRes<Obj> {
     }
     Ok(Obj::none())
 }
-
 
 /// Cancels natively.
 pub(crate) fn cancel_handle(handle: Inst<'_, Handle>) -> PyRes<()> {
@@ -282,7 +330,9 @@ fn when(slf: Inst<'_, Handle>) -> PyRes<Obj> {
 
 /// `handle._run()`: as the loop would, for callers that schedule handles themselves.
 fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    let Some(home) = slf.home.get() else { return Ok(Obj::none()) };
+    let Some(home) = slf.home.get() else {
+        return Ok(Obj::none());
+    };
     run(home.inst(), slf.own())?;
     Ok(Obj::none())
 }
@@ -296,11 +346,18 @@ fn get_callback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
 }
 
 fn get_args(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    if slf.callback.is_none() { Ok(Obj::none()) } else { slf.args_tuple() }
+    if slf.callback.is_none() {
+        Ok(Obj::none())
+    } else {
+        slf.args_tuple()
+    }
 }
 
 fn get_loop(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf.home.peek().map_or_else(Obj::none, |home| home.obj().own()))
+    Ok(slf
+        .home
+        .peek()
+        .map_or_else(Obj::none, |home| home.obj().own()))
 }
 
 fn get_source_traceback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
@@ -321,14 +378,24 @@ fn repr_timer(slf: Inst<'_, Handle>) -> PyRes<Obj> {
 }
 
 fn repr_of(slf: Inst<'_, Handle>, class: &str, when: &str) -> PyRes<Obj> {
-    let cancelled = if slf.cancelled.get() { " cancelled" } else { "" };
-    let callback = if slf.callback.is_none() { String::new() } else { format!(" {}", describe_callback(slf)?) };
+    let cancelled = if slf.cancelled.get() {
+        " cancelled"
+    } else {
+        ""
+    };
+    let callback = if slf.callback.is_none() {
+        String::new()
+    } else {
+        format!(" {}", describe_callback(slf)?)
+    };
     value::str(&format!("<{class}{cancelled}{when}{callback}>"))
 }
 
 /// Timers order by time, as asyncio's do; equal ones also have the same callback and arguments.
 fn compare(slf: Inst<'_, TimerHandle>, other: Ref<'_>, op: Comparison) -> PyRes<Option<bool>> {
-    let Some(other) = other.exact::<TimerHandle>() else { return Ok(None) };
+    let Some(other) = other.exact::<TimerHandle>() else {
+        return Ok(None);
+    };
     let (a, b) = (slf.up::<Handle>(), other.up::<Handle>());
     let (x, y) = (a.when.get(), b.when.get());
     let equal = || -> PyRes<bool> {
@@ -356,8 +423,16 @@ fn common<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
     builder
         .methods([
             method::noargs::<Handle, _>(c"cancel", c"Cancel the callback.", cancel),
-            method::noargs::<Handle, _>(c"cancelled", c"Return True if the callback was cancelled.", cancelled),
-            method::noargs::<Handle, _>(c"get_context", c"Return the contextvars.Context of the callback.", get_context),
+            method::noargs::<Handle, _>(
+                c"cancelled",
+                c"Return True if the callback was cancelled.",
+                cancelled,
+            ),
+            method::noargs::<Handle, _>(
+                c"get_context",
+                c"Return the contextvars.Context of the callback.",
+                get_context,
+            ),
             method::noargs::<Handle, _>(c"_run", c"Run the callback in its context.", run_method),
         ])
         .properties([
@@ -379,7 +454,11 @@ pub(crate) fn build() -> PyRes<[Obj; 2]> {
         .build()?;
     let timer = common(TypeBuilder::<TimerHandle>::new(c"rondel.TimerHandle"))
         .doc(c"A callback scheduled for a time of the loop's clock, in seconds.")
-        .method(method::noargs::<Handle, _>(c"when", c"Return the scheduled time, in seconds.", when))
+        .method(method::noargs::<Handle, _>(
+            c"when",
+            c"Return the scheduled time, in seconds.",
+            when,
+        ))
         .with(method::compare::<TimerHandle, _>(compare))
         .with(method::hash::<TimerHandle, _>(hash))
         .property(method::getter::<Handle, _>(c"_when", when))
@@ -396,7 +475,9 @@ pub(crate) fn context_keyword<'a>(func: &str, args: &Args<'a>) -> PyRes<Option<R
         let (name, value) = args.keyword(i);
         if !value::str_is(name, names().context.borrow()) {
             let name = value::str_text(name)?;
-            return Err(Builtin::Type.raise(&format!("{func}() got an unexpected keyword argument '{name}'")));
+            return Err(Builtin::Type.raise(&format!(
+                "{func}() got an unexpected keyword argument '{name}'"
+            )));
         }
         context = value.not_none();
     }

@@ -89,7 +89,7 @@ class Server:
             cut_off = await self._shut_down(native, limit)
             if cut_off:
                 noun = "request" if cut_off == 1 else "requests"
-                logger.warning("%d %s did not end in time and were cut off", cut_off, noun)
+                logger.warning("cut off %d %s that did not end in time", cut_off, noun)
         await self._close()
 
     async def run(self) -> int:

@@ -10,6 +10,8 @@ access line is formatted in one place, ``access_line``; the native server calls 
 per request, and not at all while the logger would drop the line.
 """
 
+import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -96,12 +98,26 @@ def _is_terminal(stream: Any) -> bool:
 
 
 class AccessLog:
-    """What the native server calls once per finished request."""
+    """What the native server calls once per finished request.
 
-    __slots__ = ("_log",)
+    As long as nobody but our own handler listens to ``rondel.access``, lines bypass the logging
+    module and are written together, once per turn of the loop: a record costs about 6 µs, as much
+    as a small request. With any other handler or filter each line is an ordinary record.
+    """
 
-    def __init__(self) -> None:
-        self._log = logging.getLogger(ACCESS)
+    __slots__ = ("_call_soon", "_direct", "_lines", "_log")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._log = log = logging.getLogger(ACCESS)
+        self._call_soon = loop.call_soon
+        self._direct = (
+            [type(handler) for handler in log.handlers] == [_Stream]
+            and not log.handlers[0].filters
+            and not log.filters
+            and not log.propagate
+        )
+        # Lines of this turn; a flush is scheduled while there are any.
+        self._lines: list[str] = []
 
     @property
     def enabled(self) -> bool:
@@ -111,4 +127,18 @@ class AccessLog:
     def __call__(
         self, client: str, method: str, target: str, version: str, status: int, seconds: float
     ) -> None:
-        self._log.info(access_line(client, method, target, version, status, seconds))
+        line = access_line(client, method, target, version, status, seconds)
+        if not self._direct:
+            self._log.info(line)
+            return
+        if not self._lines:
+            self._call_soon(self.flush)
+        self._lines.append(line + "\n")
+
+    def flush(self) -> None:
+        """Write what is waiting. Nobody reading any more is no reason to stop serving."""
+        text = "".join(self._lines)
+        self._lines.clear()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(text)
+            sys.stdout.flush()

@@ -35,7 +35,7 @@ def start_server(
     """Serve ``app`` on ``loop`` over duplicates of listening ``sockets``."""
     from rondel import _rondel
 
-    access = AccessLog()
+    access = AccessLog(loop)
     server = _rondel.serve_http(
         loop,
         app,

@@ -36,13 +36,17 @@ fn descriptor(obj: Ref<'_>) -> PyRes<RawFd> {
 fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes<Obj> {
     slf.check_open()?;
     let [fd, callback, rest @ ..] = args.positional() else {
-        return Err(Builtin::Type.raise(&format!("{func}() needs a file descriptor and a callback")));
+        return Err(
+            Builtin::Type.raise(&format!("{func}() needs a file descriptor and a callback"))
+        );
     };
     let fd = descriptor(*fd)?;
     let watcher = handle::watcher(slf, *callback, rest)?;
     let (mut reader, mut writer) = {
         let watches = slf.watches.borrow();
-        watches.get(&fd).map_or((false, false), |w| (w.reader.is_some(), w.writer.is_some()))
+        watches
+            .get(&fd)
+            .map_or((false, false), |w| (w.reader.is_some(), w.writer.is_some()))
     };
     let replaced = match side {
         Side::Reader => std::mem::replace(&mut reader, true),
@@ -74,7 +78,9 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
     let fd = descriptor(fd)?;
     let (old, reader, writer) = {
         let mut watches = slf.watches.borrow_mut();
-        let Some(watch) = watches.get_mut(&fd) else { return Ok(Obj::bool(false)) };
+        let Some(watch) = watches.get_mut(&fd) else {
+            return Ok(Obj::bool(false));
+        };
         let old = match side {
             Side::Reader => watch.reader.take(),
             Side::Writer => watch.writer.take(),
@@ -85,7 +91,9 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
         }
         state
     };
-    let Some(old) = old else { return Ok(Obj::bool(false)) };
+    let Some(old) = old else {
+        return Ok(Obj::bool(false));
+    };
     slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
     handle::cancel_handle(old.inst())?;
     Ok(Obj::bool(true))
@@ -114,12 +122,19 @@ pub(super) fn watched(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
         let handle = |h: &Option<rondel_ffi::Own<handle::Handle>>| {
             h.as_ref().map_or_else(Obj::none, |h| h.obj().own())
         };
-        watches.iter().map(|(fd, w)| (*fd, handle(&w.reader), handle(&w.writer))).collect()
+        watches
+            .iter()
+            .map(|(fd, w)| (*fd, handle(&w.reader), handle(&w.writer)))
+            .collect()
     };
     let dict = value::dict()?;
     for (fd, reader, writer) in rows {
         let pair = value::tuple([reader, writer])?;
-        value::dict_set(dict.borrow(), value::int(i64::from(fd))?.borrow(), pair.borrow())?;
+        value::dict_set(
+            dict.borrow(),
+            value::int(i64::from(fd))?.borrow(),
+            pair.borrow(),
+        )?;
     }
     Ok(dict)
 }

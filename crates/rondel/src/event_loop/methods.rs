@@ -28,34 +28,45 @@ fn shutdown(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     }
     slf.closed.set(true);
     slf.empty();
-    let driver = (slf.driver.borrow_mut().take(), slf.waker.borrow_mut().take());
+    let driver = (
+        slf.driver.borrow_mut().take(),
+        slf.waker.borrow_mut().take(),
+    );
     drop(driver);
     Ok(Obj::none())
 }
 
 fn check_callback(callback: Option<&Ref<'_>>, func: &str) -> PyRes<()> {
     let Some(callback) = callback else {
-        return Err(Builtin::Type
-            .raise(&format!("{func}() missing 1 required positional argument: 'callback'")));
+        return Err(Builtin::Type.raise(&format!(
+            "{func}() missing 1 required positional argument: 'callback'"
+        )));
     };
     // Native callables and functions are the common case; asking costs little, a TypeError here
     // names the culprit where a later one would not.
     if !callback.is_callable() {
         let text = value::repr(*callback)?;
-        return Err(Builtin::Type
-            .raise(&format!("a callable object was expected by {func}(), got {text}")));
+        return Err(Builtin::Type.raise(&format!(
+            "a callable object was expected by {func}(), got {text}"
+        )));
     }
     Ok(())
 }
 
 /// Debug mode's checks, in asyncio's order and words.
 #[cold]
-fn debug_checks(slf: Inst<'_, LoopBase>, callback: Option<&Ref<'_>>, func: &str, thread: bool) -> PyRes<()> {
+fn debug_checks(
+    slf: Inst<'_, LoopBase>,
+    callback: Option<&Ref<'_>>,
+    func: &str,
+    thread: bool,
+) -> PyRes<()> {
     if thread && slf.running.get() {
         let here = CURRENT.with_borrow(|stack| stack.iter().any(|l| l.obj().is(slf.obj())));
         if !here {
-            return Err(Builtin::Runtime
-                .raise("Non-thread-safe operation invoked on an event loop other than the current one"));
+            return Err(Builtin::Runtime.raise(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            ));
         }
     }
     if let Some(callback) = callback {
@@ -95,7 +106,9 @@ fn call_soon_threadsafe(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
 fn call_later(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
     let context = handle::context_keyword("call_later", &args)?;
     let [delay, rest @ ..] = args.positional() else {
-        return Err(Builtin::Type.raise("call_later() missing 2 required positional arguments: 'delay' and 'callback'"));
+        return Err(Builtin::Type.raise(
+            "call_later() missing 2 required positional arguments: 'delay' and 'callback'",
+        ));
     };
     if delay.is_none() {
         return Err(Builtin::Type.raise("delay must not be None"));
@@ -107,7 +120,8 @@ fn call_later(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
 fn call_at(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
     let context = handle::context_keyword("call_at", &args)?;
     let [when, rest @ ..] = args.positional() else {
-        return Err(Builtin::Type.raise("call_at() missing 2 required positional arguments: 'when' and 'callback'"));
+        return Err(Builtin::Type
+            .raise("call_at() missing 2 required positional arguments: 'when' and 'callback'"));
     };
     if when.is_none() {
         return Err(Builtin::Type.raise("when cannot be None"));
@@ -150,16 +164,31 @@ fn create_task(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
 
 #[cold]
 fn create_task_by_keyword(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
-    let params = [names().coro.borrow(), names().name.borrow(), names().context.borrow(), names().eager_start.borrow()];
+    let params = [
+        names().coro.borrow(),
+        names().name.borrow(),
+        names().context.borrow(),
+        names().eager_start.borrow(),
+    ];
     let [coro, name, context, eager] = args.bind("create_task", params, 1, 1)?;
-    let Some(coro) = coro else { return Err(Builtin::Type.raise("create_task() needs a coroutine")) };
+    let Some(coro) = coro else {
+        return Err(Builtin::Type.raise("create_task() needs a coroutine"));
+    };
     let eager_start = eager.map_or(Ok(false), Ref::truthy)?;
-    let options = task::Options { name: name.and_then(Ref::not_none), context: context.and_then(Ref::not_none), eager_start };
+    let options = task::Options {
+        name: name.and_then(Ref::not_none),
+        context: context.and_then(Ref::not_none),
+        eager_start,
+    };
     create_task_with(slf, coro, options)
 }
 
 #[inline(always)]
-pub(crate) fn create_task_with(slf: Inst<'_, LoopBase>, coro: Ref<'_>, options: task::Options<'_>) -> PyRes<Obj> {
+pub(crate) fn create_task_with(
+    slf: Inst<'_, LoopBase>,
+    coro: Ref<'_>,
+    options: task::Options<'_>,
+) -> PyRes<Obj> {
     slf.check_open()?;
     match slf.task_factory.get() {
         None => Ok(task::create(slf, coro, options)?.into_obj()),
@@ -169,10 +198,19 @@ pub(crate) fn create_task_with(slf: Inst<'_, LoopBase>, coro: Ref<'_>, options: 
 
 /// As asyncio's `BaseEventLoop.create_task` hands over to a task factory.
 #[cold]
-fn from_factory(slf: Inst<'_, LoopBase>, factory: Ref<'_>, coro: Ref<'_>, options: task::Options<'_>) -> PyRes<Obj> {
+fn from_factory(
+    slf: Inst<'_, LoopBase>,
+    factory: Ref<'_>,
+    coro: Ref<'_>,
+    options: task::Options<'_>,
+) -> PyRes<Obj> {
     let made = match options.context {
         None => call::call(factory, &[slf.obj(), coro])?,
-        Some(context) => call::call_kw(factory, &[slf.obj(), coro, context], stock().kw_context.borrow())?,
+        Some(context) => call::call_kw(
+            factory,
+            &[slf.obj(), coro, context],
+            stock().kw_context.borrow(),
+        )?,
     };
     if let Some(name) = options.name {
         let set_name = call::getattr_opt(made.borrow(), value::intern(c"set_name")?.borrow())?;
@@ -222,7 +260,9 @@ fn get_slow_callback(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
 }
 
 fn set_slow_callback(slf: Inst<'_, LoopBase>, seconds: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(seconds) = seconds else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    let Some(seconds) = seconds else {
+        return Err(Builtin::Attribute.raise("cannot delete attribute"));
+    };
     slf.slow_callback.set(value::as_f64(seconds)?);
     Ok(())
 }
@@ -248,7 +288,11 @@ fn timer_count(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
 }
 
 /// Starts a timer that is not a handle.
-pub(crate) fn add_deadline(slf: Inst<'_, LoopBase>, seconds: f64, due: Due) -> rondel_core::timers::TimerKey {
+pub(crate) fn add_deadline(
+    slf: Inst<'_, LoopBase>,
+    seconds: f64,
+    due: Due,
+) -> rondel_core::timers::TimerKey {
     slf.add_timer(seconds_to_ns(seconds), due)
 }
 
@@ -258,43 +302,116 @@ pub(crate) fn build() -> PyRes<Obj> {
         .subclassable()
         .methods([
             method::noargs::<LoopBase, _>(c"_setup", c"Open the loop's epoll.", setup),
-            method::noargs::<LoopBase, _>(c"_shutdown", c"Close the loop's epoll and drop what is scheduled.", shutdown),
+            method::noargs::<LoopBase, _>(
+                c"_shutdown",
+                c"Close the loop's epoll and drop what is scheduled.",
+                shutdown,
+            ),
             method::noargs::<LoopBase, _>(c"_run", c"Run turns until stop().", turn::run),
-            method::fast::<LoopBase, _>(c"call_soon", c"Schedule a callback for the next turn.", call_soon),
+            method::fast::<LoopBase, _>(
+                c"call_soon",
+                c"Schedule a callback for the next turn.",
+                call_soon,
+            ),
             method::fast::<LoopBase, _>(
                 c"call_soon_threadsafe",
                 c"As call_soon(), from any thread.",
                 call_soon_threadsafe,
             ),
-            method::fast::<LoopBase, _>(c"call_later", c"Schedule a callback after a delay in seconds.", call_later),
-            method::fast::<LoopBase, _>(c"call_at", c"Schedule a callback at a time of the loop's clock.", call_at),
+            method::fast::<LoopBase, _>(
+                c"call_later",
+                c"Schedule a callback after a delay in seconds.",
+                call_later,
+            ),
+            method::fast::<LoopBase, _>(
+                c"call_at",
+                c"Schedule a callback at a time of the loop's clock.",
+                call_at,
+            ),
             method::noargs::<LoopBase, _>(c"time", c"The loop's clock, in seconds.", time),
-            method::noargs::<LoopBase, _>(c"create_future", c"Create a native Future on this loop.", create_future),
-            method::fast::<LoopBase, _>(c"create_task", c"Schedule a coroutine as a Task.", create_task),
-            method::onearg::<LoopBase, _>(c"set_task_factory", c"Set the factory of create_task().", set_task_factory),
-            method::noargs::<LoopBase, _>(c"get_task_factory", c"The task factory, or None.", get_task_factory),
+            method::noargs::<LoopBase, _>(
+                c"create_future",
+                c"Create a native Future on this loop.",
+                create_future,
+            ),
+            method::fast::<LoopBase, _>(
+                c"create_task",
+                c"Schedule a coroutine as a Task.",
+                create_task,
+            ),
+            method::onearg::<LoopBase, _>(
+                c"set_task_factory",
+                c"Set the factory of create_task().",
+                set_task_factory,
+            ),
+            method::noargs::<LoopBase, _>(
+                c"get_task_factory",
+                c"The task factory, or None.",
+                get_task_factory,
+            ),
             method::noargs::<LoopBase, _>(c"stop", c"Stop running after the present turn.", stop),
-            method::noargs::<LoopBase, _>(c"is_running", c"Whether the loop is running.", is_running),
+            method::noargs::<LoopBase, _>(
+                c"is_running",
+                c"Whether the loop is running.",
+                is_running,
+            ),
             method::noargs::<LoopBase, _>(c"is_closed", c"Whether the loop was closed.", is_closed),
             method::noargs::<LoopBase, _>(c"get_debug", c"Whether debug mode is on.", get_debug),
-            method::fast::<LoopBase, _>(c"_add_reader", c"Watch a descriptor for reading.", fds::add_reader),
-            method::fast::<LoopBase, _>(c"_add_writer", c"Watch a descriptor for writing.", fds::add_writer),
-            method::onearg::<LoopBase, _>(c"_remove_reader", c"Stop watching for reading.", fds::remove_reader),
-            method::onearg::<LoopBase, _>(c"_remove_writer", c"Stop watching for writing.", fds::remove_writer),
-            method::noargs::<LoopBase, _>(c"_watched", c"The watched descriptors and their handles.", fds::watched),
+            method::fast::<LoopBase, _>(
+                c"_add_reader",
+                c"Watch a descriptor for reading.",
+                fds::add_reader,
+            ),
+            method::fast::<LoopBase, _>(
+                c"_add_writer",
+                c"Watch a descriptor for writing.",
+                fds::add_writer,
+            ),
+            method::onearg::<LoopBase, _>(
+                c"_remove_reader",
+                c"Stop watching for reading.",
+                fds::remove_reader,
+            ),
+            method::onearg::<LoopBase, _>(
+                c"_remove_writer",
+                c"Stop watching for writing.",
+                fds::remove_writer,
+            ),
+            method::noargs::<LoopBase, _>(
+                c"_watched",
+                c"The watched descriptors and their handles.",
+                fds::watched,
+            ),
             method::noargs::<LoopBase, _>(c"_write_to_self", c"Wake the loop.", write_to_self),
-            method::noargs::<LoopBase, _>(c"_native_tasks", c"The native tasks that are not done.", native_tasks),
-            method::noargs::<LoopBase, _>(c"_current_task", c"The task that is taking a step.", native_current_task),
+            method::noargs::<LoopBase, _>(
+                c"_native_tasks",
+                c"The native tasks that are not done.",
+                native_tasks,
+            ),
+            method::noargs::<LoopBase, _>(
+                c"_current_task",
+                c"The task that is taking a step.",
+                native_current_task,
+            ),
             method::noargs::<LoopBase, _>(c"_timer_count", c"How many timers wait.", timer_count),
         ])
         .properties([
             method::property::<LoopBase, _, _>(c"_debug", get_debug, set_debug_flag),
-            method::property::<LoopBase, _, _>(c"_task_factory", get_task_factory, |slf: Inst<'_, LoopBase>, v: Option<Ref<'_>>| {
-                slf.task_factory.set(v.and_then(Ref::not_none).map(Ref::own));
-                Ok(())
-            }),
+            method::property::<LoopBase, _, _>(
+                c"_task_factory",
+                get_task_factory,
+                |slf: Inst<'_, LoopBase>, v: Option<Ref<'_>>| {
+                    slf.task_factory
+                        .set(v.and_then(Ref::not_none).map(Ref::own));
+                    Ok(())
+                },
+            ),
             method::getter::<LoopBase, _>(c"_closed", is_closed),
-            method::property::<LoopBase, _, _>(c"slow_callback_duration", get_slow_callback, set_slow_callback),
+            method::property::<LoopBase, _, _>(
+                c"slow_callback_duration",
+                get_slow_callback,
+                set_slow_callback,
+            ),
         ])
         .with(method::hash::<LoopBase, _>(turn::hash))
         .build()

@@ -176,7 +176,11 @@ impl Class for LoopBase {
             timers.for_each(|due| visit.obj(due.obj()));
         }
         if let Ok(watches) = self.watches.try_borrow() {
-            for handle in watches.values().flat_map(|w| [&w.reader, &w.writer]).flatten() {
+            for handle in watches
+                .values()
+                .flat_map(|w| [&w.reader, &w.writer])
+                .flatten()
+            {
                 visit.obj(handle.obj());
             }
         }
@@ -236,7 +240,11 @@ impl LoopBase {
 
     /// Leaves the entered context unless user code runs in it right now.
     pub(crate) fn leave_between_callbacks(&self) -> PyRes<()> {
-        if self.in_callback.get() { Ok(()) } else { self.leave() }
+        if self.in_callback.get() {
+            Ok(())
+        } else {
+            self.leave()
+        }
     }
 
     #[inline(always)]
@@ -262,7 +270,11 @@ impl LoopBase {
     }
 
     pub(crate) fn check_open(&self) -> PyRes<()> {
-        if self.closed.get() { Err(closed_error()) } else { Ok(()) }
+        if self.closed.get() {
+            Err(closed_error())
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn set_stopping(&self) {
@@ -277,14 +289,19 @@ impl LoopBase {
     }
 
     /// Runs `work` with the driver. Fails when the loop is closed, or polls in another thread.
-    pub(crate) fn with_driver<R>(&self, work: impl FnOnce(&mut Driver) -> std::io::Result<R>) -> PyRes<R> {
+    pub(crate) fn with_driver<R>(
+        &self,
+        work: impl FnOnce(&mut Driver) -> std::io::Result<R>,
+    ) -> PyRes<R> {
         let Ok(mut driver) = self.driver.try_borrow_mut() else {
             return Err(Builtin::Runtime.raise(
                 "Non-thread-safe operation invoked on an event loop other than the current one: \
                  the loop is waiting for events in another thread; use call_soon_threadsafe()",
             ));
         };
-        let Some(driver) = driver.as_mut() else { return Err(closed_error()) };
+        let Some(driver) = driver.as_mut() else {
+            return Err(closed_error());
+        };
         work(driver).map_err(|e| err::raise_io(&e))
     }
 
@@ -315,7 +332,9 @@ impl LoopBase {
             // One entry at a time: dropping it may schedule others.
             let entry = self.ready.borrow_mut().pop_front();
             match entry {
-                Some(Ready::Step(task) | Ready::Awake(task)) => rondel_ffi::class::track(task.inst()),
+                Some(Ready::Step(task) | Ready::Awake(task)) => {
+                    rondel_ffi::class::track(task.inst())
+                }
                 Some(other) => drop(other),
                 None => break,
             }

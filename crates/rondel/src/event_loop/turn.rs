@@ -106,7 +106,9 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
     let Ok(mut driver) = slf.driver.try_borrow_mut() else {
         return Err(Builtin::Runtime.raise("the loop polls in another thread"));
     };
-    let Some(active) = driver.as_mut() else { return Err(closed_error()) };
+    let Some(active) = driver.as_mut() else {
+        return Err(closed_error());
+    };
     let doors = slf.doors.borrow();
     let arrived = || doors.iter().any(|door| door.has_arrivals());
     // Short polls keep the GIL: giving it up and taking it back costs more than the call.
@@ -162,10 +164,20 @@ fn enter_doors(slf: Inst<'_, LoopBase>) -> PyRes<()> {
 fn queue_watchers(slf: Inst<'_, LoopBase>, event: &driver::FdEvent) {
     let (reader, writer) = {
         let watches = slf.watches.borrow();
-        let Some(watch) = watches.get(&event.fd) else { return };
+        let Some(watch) = watches.get(&event.fd) else {
+            return;
+        };
         (
-            if event.readable { watch.reader.clone() } else { None },
-            if event.writable { watch.writer.clone() } else { None },
+            if event.readable {
+                watch.reader.clone()
+            } else {
+                None
+            },
+            if event.writable {
+                watch.writer.clone()
+            } else {
+                None
+            },
         )
     };
     for handle in [reader, writer].into_iter().flatten() {
@@ -237,8 +249,12 @@ fn timed(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
     let limit = slf.slow_callback.get();
     match subject {
         Some(subject) if limit > 0.0 && took >= limit => {
-            let report = rondel_ffi::call::getattr(slf.obj(), value::intern(c"_report_slow")?.borrow())?;
-            let _none = rondel_ffi::call::call(report.borrow(), &[subject.borrow(), value::float(took)?.borrow()])?;
+            let report =
+                rondel_ffi::call::getattr(slf.obj(), value::intern(c"_report_slow")?.borrow())?;
+            let _none = rondel_ffi::call::call(
+                report.borrow(),
+                &[subject.borrow(), value::float(took)?.borrow()],
+            )?;
             Ok(())
         }
         _ => Ok(()),

@@ -35,7 +35,12 @@ impl Class for FutureIter {
 /// `iter(future)`, `future.__await__()`.
 #[inline(always)]
 pub(super) fn new(fut: Inst<'_, Future>) -> PyRes<Own<FutureIter>> {
-    alloc(FutureIter { future: OwnCell::new(Some(fut.own())) }, false)
+    alloc(
+        FutureIter {
+            future: OwnCell::new(Some(fut.own())),
+        },
+        false,
+    )
 }
 
 #[inline(always)]
@@ -130,8 +135,20 @@ pub(super) fn build() -> PyRes<Obj> {
         .with(method::unary::<FutureIter, _>(Unary::Iter, itself))
         .with(next)
         .with(send_slot)
-        .method(method::onearg::<FutureIter, _>(c"send", c"Resume the await.", send))
-        .method(method::fast::<FutureIter, _>(c"throw", c"Raise inside the await.", throw))
-        .method(method::noargs::<FutureIter, _>(c"close", c"Give the await up.", close))
+        .method(method::onearg::<FutureIter, _>(
+            c"send",
+            c"Resume the await.",
+            send,
+        ))
+        .method(method::fast::<FutureIter, _>(
+            c"throw",
+            c"Raise inside the await.",
+            throw,
+        ))
+        .method(method::noargs::<FutureIter, _>(
+            c"close",
+            c"Give the await up.",
+            close,
+        ))
         .build()
 }

@@ -14,7 +14,11 @@ pub(crate) fn uninitialised() -> Raised {
 }
 
 fn check(slf: Inst<'_, Future>) -> PyRes<()> {
-    if slf.initialised() { Ok(()) } else { Err(uninitialised()) }
+    if slf.initialised() {
+        Ok(())
+    } else {
+        Err(uninitialised())
+    }
 }
 
 /// `Future(*, loop=None)`; also the first half of every subclass's `__init__`.
@@ -38,17 +42,27 @@ pub(crate) fn init_on(slf: Inst<'_, Future>, loop_: Option<Ref<'_>>) -> PyRes<()
             home.debug.get()
         }
         None => {
-            let debug = call::method(names().get_debug.borrow(), [loop_.borrow()])?.borrow().truthy()?;
+            let debug = call::method(names().get_debug.borrow(), [loop_.borrow()])?
+                .borrow()
+                .truthy()?;
             slf.rare().foreign_loop.set(Some(loop_));
             debug
         }
     };
-    if debug { super::remember_source(slf) } else { Ok(()) }
+    if debug {
+        super::remember_source(slf)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reading the outcome of a future whose `__init__` never ran: the wrong state, as asyncio has it.
 fn check_readable(slf: Inst<'_, Future>) -> PyRes<()> {
-    if slf.initialised() { Ok(()) } else { Err(invalid_state("Future object is not initialized.")) }
+    if slf.initialised() {
+        Ok(())
+    } else {
+        Err(invalid_state("Future object is not initialized."))
+    }
 }
 
 fn result(slf: Inst<'_, Future>) -> PyRes<Obj> {
@@ -106,13 +120,22 @@ fn set_exception(slf: Inst<'_, Future>, exc: Ref<'_>) -> PyRes<Obj> {
 /// A StopIteration can't be raised into a coroutine. Before 3.12 asyncio refuses it; from then on it
 /// wraps it in a RuntimeError.
 fn stop_iteration_as_runtime_error(exc: Obj) -> PyRes<Obj> {
-    const TEXT: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    const TEXT: &str =
+        "StopIteration interacts badly with generators and cannot be raised into a Future";
     if cfg!(not(Py_3_12)) {
         return Err(Builtin::Type.raise(TEXT));
     }
     let wrapped = call::call1(Builtin::Runtime.class(), value::str(TEXT)?.borrow())?;
-    call::setattr(wrapped.borrow(), value::intern(c"__cause__")?.borrow(), exc.borrow())?;
-    call::setattr(wrapped.borrow(), value::intern(c"__context__")?.borrow(), exc.borrow())?;
+    call::setattr(
+        wrapped.borrow(),
+        value::intern(c"__cause__")?.borrow(),
+        exc.borrow(),
+    )?;
+    call::setattr(
+        wrapped.borrow(),
+        value::intern(c"__context__")?.borrow(),
+        exc.borrow(),
+    )?;
     Ok(wrapped)
 }
 
@@ -131,7 +154,10 @@ fn get_loop(slf: Inst<'_, Future>) -> PyRes<Obj> {
 fn cancel(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
     let [message] = args.bind("cancel", [names().msg.borrow()], 0, 1)?;
     check(slf)?;
-    Ok(Obj::bool(cancel_plain(slf, message.and_then(Ref::not_none).map(Ref::own))?))
+    Ok(Obj::bool(cancel_plain(
+        slf,
+        message.and_then(Ref::not_none).map(Ref::own),
+    )?))
 }
 
 fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
@@ -140,15 +166,18 @@ fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
     } else {
         // asyncio names the parameter `fn` and takes it by position only.
         let Some(function) = args.get(0).filter(|_| args.len() == 1) else {
-            return Err(Builtin::Type.raise("add_done_callback() takes exactly one positional argument"));
+            return Err(
+                Builtin::Type.raise("add_done_callback() takes exactly one positional argument")
+            );
         };
         let mut ctx = None;
         for i in 0..args.keyword_count() {
             let (name, value) = args.keyword(i);
             if !value::str_is(name, names().context.borrow()) {
                 let name = value::str_text(name)?;
-                return Err(Builtin::Type
-                    .raise(&format!("add_done_callback() got an unexpected keyword argument '{name}'")));
+                return Err(Builtin::Type.raise(&format!(
+                    "add_done_callback() got an unexpected keyword argument '{name}'"
+                )));
             }
             ctx = value.not_none();
         }
@@ -159,7 +188,13 @@ fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
         Some(ctx) => ctx.own(),
         None => context::copy_current()?,
     };
-    add_callback(slf, Callback::Python { function: function.own(), context })?;
+    add_callback(
+        slf,
+        Callback::Python {
+            function: function.own(),
+            context,
+        },
+    )?;
     Ok(Obj::none())
 }
 
@@ -173,7 +208,8 @@ fn nameable(slf: Inst<'_, Future>, i: usize) -> Option<Option<Obj>> {
     if i == 0 {
         return peek(&slf.first, |first| first.as_ref().map(name));
     }
-    slf.rare_opt().and_then(|rare| rare.callbacks.borrow().get(i - 1).map(name))
+    slf.rare_opt()
+        .and_then(|rare| rare.callbacks.borrow().get(i - 1).map(name))
 }
 
 /// Takes the `i`-th callback out, keeping the order of the rest.
@@ -182,7 +218,10 @@ fn take_callback(slf: Inst<'_, Future>, i: usize) -> Option<Callback> {
     if i > 0 {
         return list.map(|mut list| list.remove(i - 1));
     }
-    let next = list.as_mut().filter(|list| !list.is_empty()).map(|list| list.remove(0));
+    let next = list
+        .as_mut()
+        .filter(|list| !list.is_empty())
+        .map(|list| list.remove(0));
     slf.first.replace(next)
 }
 
@@ -199,7 +238,8 @@ fn remove_done_callback(slf: Inst<'_, Future>, function: Ref<'_>) -> PyRes<Obj> 
         };
         let same = candidate.borrow().equals(function)?;
         let in_place = nameable(slf, i).flatten().is_some_and(|now| {
-            now.borrow().is(candidate.borrow()) || (same && now.borrow().type_of().is(candidate.borrow().type_of()))
+            now.borrow().is(candidate.borrow())
+                || (same && now.borrow().type_of().is(candidate.borrow().type_of()))
         });
         if same && in_place {
             let taken = take_callback(slf, i);
@@ -248,7 +288,9 @@ fn get_blocking(slf: Inst<'_, Future>) -> PyRes<Obj> {
 
 fn set_blocking(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()> {
     check(slf)?;
-    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(Builtin::Attribute.raise("cannot delete attribute"));
+    };
     slf.blocking.set(value.truthy()?);
     Ok(())
 }
@@ -264,9 +306,10 @@ fn get_callbacks(slf: Inst<'_, Future>) -> PyRes<Obj> {
     let mut add = |callback: &Callback| -> PyRes<()> {
         let (function, context) = match callback {
             Callback::Python { function, context } => (function.clone(), context.clone()),
-            Callback::Wake(task) => {
-                (crate::task::bound_wakeup(task.inst())?, task.context.get().unwrap_or_else(Obj::none))
-            }
+            Callback::Wake(task) => (
+                crate::task::bound_wakeup(task.inst())?,
+                task.context.get().unwrap_or_else(Obj::none),
+            ),
             Callback::Gather(gather) => (gather.obj().own(), Obj::none()),
             Callback::Group(group) => (group.obj().own(), Obj::none()),
             Callback::Request(cycle) => (cycle.obj().own(), Obj::none()),
@@ -312,7 +355,9 @@ fn get_log_traceback(slf: Inst<'_, Future>) -> PyRes<Obj> {
 }
 
 fn set_log_traceback(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(Builtin::Attribute.raise("cannot delete attribute"));
+    };
     if value.truthy()? {
         return Err(Builtin::Value.raise("_log_traceback can only be set to False"));
     }
@@ -321,7 +366,10 @@ fn set_log_traceback(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()>
 }
 
 fn get_source_traceback(slf: Inst<'_, Future>) -> PyRes<Obj> {
-    Ok(slf.rare_opt().and_then(|r| r.source_traceback.get()).unwrap_or_else(Obj::none))
+    Ok(slf
+        .rare_opt()
+        .and_then(|r| r.source_traceback.get())
+        .unwrap_or_else(Obj::none))
 }
 
 fn get_cancel_message(slf: Inst<'_, Future>) -> PyRes<Obj> {
@@ -341,11 +389,27 @@ pub(crate) fn class_getitem_def() -> MethodDef {
 /// at the same offset, which is why one function serves them all.
 pub(crate) fn future_methods() -> Vec<MethodDef> {
     vec![
-        method::noargs::<Future, _>(c"result", c"Return the result this future represents.", result),
-        method::noargs::<Future, _>(c"exception", c"Return the exception that was set, or None.", exception),
+        method::noargs::<Future, _>(
+            c"result",
+            c"Return the result this future represents.",
+            result,
+        ),
+        method::noargs::<Future, _>(
+            c"exception",
+            c"Return the exception that was set, or None.",
+            exception,
+        ),
         method::noargs::<Future, _>(c"done", c"Return True if the future is done.", done),
-        method::noargs::<Future, _>(c"cancelled", c"Return True if the future was cancelled.", cancelled),
-        method::noargs::<Future, _>(c"get_loop", c"Return the event loop the future is bound to.", get_loop),
+        method::noargs::<Future, _>(
+            c"cancelled",
+            c"Return True if the future was cancelled.",
+            cancelled,
+        ),
+        method::noargs::<Future, _>(
+            c"get_loop",
+            c"Return the event loop the future is bound to.",
+            get_loop,
+        ),
         method::fast::<Future, _>(
             c"add_done_callback",
             c"Add a callback to be run when the future is done.",
@@ -374,12 +438,19 @@ pub(crate) fn future_properties() -> Vec<PropertyDef> {
         method::getter::<Future, _>(c"_exception", get_exception_attr),
         method::property::<Future, _, _>(c"_log_traceback", get_log_traceback, set_log_traceback),
         method::getter::<Future, _>(c"_source_traceback", get_source_traceback),
-        method::property::<Future, _, _>(c"_cancel_message", get_cancel_message, set_cancel_message),
+        method::property::<Future, _, _>(
+            c"_cancel_message",
+            get_cancel_message,
+            set_cancel_message,
+        ),
     ]
 }
 
 pub(crate) fn future_slots() -> [SlotDef; 2] {
-    [method::unary::<Future, _>(Unary::Iter, iterate), method::unary::<Future, _>(Unary::Await, iterate)]
+    [
+        method::unary::<Future, _>(Unary::Iter, iterate),
+        method::unary::<Future, _>(Unary::Await, iterate),
+    ]
 }
 
 /// `rondel.Future`, and the iterator of its `await`.
@@ -391,7 +462,11 @@ pub(crate) fn build(offset: usize) -> PyRes<Obj> {
         .subclassable()
         .methods(future_methods())
         .methods([
-            method::onearg::<Future, _>(c"set_result", c"Mark the future done and set its result.", set_result),
+            method::onearg::<Future, _>(
+                c"set_result",
+                c"Mark the future done and set its result.",
+                set_result,
+            ),
             method::onearg::<Future, _>(
                 c"set_exception",
                 c"Mark the future done and set an exception.",

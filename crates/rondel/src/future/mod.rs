@@ -20,7 +20,9 @@ mod report;
 
 pub(crate) use iter::raise_thrown;
 pub(crate) use methods::init_on as methods_init_on;
-pub(crate) use methods::{build, class_getitem_def, future_methods, future_properties, future_slots};
+pub(crate) use methods::{
+    build, class_getitem_def, future_methods, future_properties, future_slots,
+};
 pub(crate) use report::call_handler;
 
 use crate::consts::{names, stock};
@@ -123,9 +125,13 @@ impl Class for Future {
                     callback.traverse(visit);
                 }
             }
-            for cell in
-                [&rare.cancel_message, &rare.cancelled_error, &rare.traceback, &rare.source_traceback, &rare.foreign_loop]
-            {
+            for cell in [
+                &rare.cancel_message,
+                &rare.cancelled_error,
+                &rare.traceback,
+                &rare.source_traceback,
+                &rare.foreign_loop,
+            ] {
                 visit.cell(cell);
             }
         }
@@ -137,9 +143,13 @@ impl Class for Future {
         self.result.set(None);
         if let Some(rare) = self.rare.get() {
             drop(rare.callbacks.take());
-            for cell in
-                [&rare.cancel_message, &rare.cancelled_error, &rare.traceback, &rare.source_traceback, &rare.foreign_loop]
-            {
+            for cell in [
+                &rare.cancel_message,
+                &rare.cancelled_error,
+                &rare.traceback,
+                &rare.source_traceback,
+                &rare.foreign_loop,
+            ] {
                 cell.set(None);
             }
         }
@@ -259,7 +269,9 @@ pub(crate) fn add_callback(fut: Inst<'_, Future>, callback: Callback) -> PyRes<(
         return schedule(fut, callback);
     }
     let empty = peek(&fut.first, Option::is_none)
-        && fut.rare_opt().is_none_or(|r| r.callbacks.borrow().is_empty());
+        && fut
+            .rare_opt()
+            .is_none_or(|r| r.callbacks.borrow().is_empty());
     if empty {
         fut.first.set(Some(callback));
     } else {
@@ -336,7 +348,11 @@ pub(crate) fn cancel_python(obj: Ref<'_>, message: Option<Obj>) -> PyRes<bool> {
         None => call::method(names().cancel.borrow(), [obj])?,
         Some(message) => {
             let kw = value::tuple([names().msg.clone()])?;
-            call::method_kw(names().cancel.borrow(), &[obj, message.borrow()], kw.borrow())?
+            call::method_kw(
+                names().cancel.borrow(),
+                &[obj, message.borrow()],
+                kw.borrow(),
+            )?
         }
     };
     result.borrow().truthy()
@@ -354,7 +370,12 @@ pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
                 Callback::Request(cycle) => Ready::RequestDone(cycle, fut.own()),
                 Callback::Python { function, context } => {
                     home.check_open()?;
-                    Ready::Run(crate::handle::for_callback(home, function, fut.obj().own(), context)?)
+                    Ready::Run(crate::handle::for_callback(
+                        home,
+                        function,
+                        fut.obj().own(),
+                        context,
+                    )?)
                 }
             };
             home.push(entry);
@@ -367,7 +388,9 @@ pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
 /// As asyncio: `loop.call_soon(callback, future, context=context)`.
 #[cold]
 fn schedule_foreign(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
-    let Some(loop_) = fut.loop_obj() else { return Err(methods::uninitialised()) };
+    let Some(loop_) = fut.loop_obj() else {
+        return Err(methods::uninitialised());
+    };
     let (function, context) = match callback {
         Callback::Python { function, context } => (function, Some(context)),
         Callback::Wake(task) => (crate::task::bound_wakeup(task.inst())?, task.context.get()),
@@ -377,10 +400,18 @@ fn schedule_foreign(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
     match context {
         Some(context) => call::method_kw(
             names().call_soon.borrow(),
-            &[loop_.borrow(), function.borrow(), fut.obj(), context.borrow()],
+            &[
+                loop_.borrow(),
+                function.borrow(),
+                fut.obj(),
+                context.borrow(),
+            ],
             stock().kw_context.borrow(),
         )?,
-        None => call::method(names().call_soon.borrow(), [loop_.borrow(), function.borrow(), fut.obj()])?,
+        None => call::method(
+            names().call_soon.borrow(),
+            [loop_.borrow(), function.borrow(), fut.obj()],
+        )?,
     };
     Ok(())
 }

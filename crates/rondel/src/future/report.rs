@@ -15,7 +15,9 @@ pub(super) fn never_retrieved(fut: Inst<'_, Future>) {
 }
 
 fn report(fut: Inst<'_, Future>) -> PyRes<()> {
-    let (Some(exc), Some(loop_)) = (fut.result.get(), fut.loop_obj()) else { return Ok(()) };
+    let (Some(exc), Some(loop_)) = (fut.result.get(), fut.loop_obj()) else {
+        return Ok(());
+    };
     let class = type_name(fut)?;
     let context = value::dict()?;
     let message = value::str(&format!("{class} exception was never retrieved"))?;
@@ -23,7 +25,11 @@ fn report(fut: Inst<'_, Future>) -> PyRes<()> {
     value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
     value::dict_set(context.borrow(), names().future.borrow(), fut.obj())?;
     if let Some(source) = fut.rare_opt().and_then(|r| r.source_traceback.get()) {
-        value::dict_set(context.borrow(), names().source_traceback.borrow(), source.borrow())?;
+        value::dict_set(
+            context.borrow(),
+            names().source_traceback.borrow(),
+            source.borrow(),
+        )?;
     }
     call_handler(loop_.borrow(), context.borrow())
 }
@@ -32,7 +38,11 @@ fn report(fut: Inst<'_, Future>) -> PyRes<()> {
 fn type_name(fut: Inst<'_, Future>) -> PyRes<String> {
     let name = call::getattr(fut.obj().type_of(), value::intern(c"__name__")?.borrow())?;
     let text = value::str_text(name.borrow())?;
-    Ok(if fut.kind.get() == Kind::Gather { "_GatheringFuture".to_owned() } else { text })
+    Ok(if fut.kind.get() == Kind::Gather {
+        "_GatheringFuture".to_owned()
+    } else {
+        text
+    })
 }
 
 /// `loop.call_exception_handler(context)`.

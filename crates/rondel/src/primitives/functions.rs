@@ -42,7 +42,9 @@ pub(super) fn ensure(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Obj>
 /// `ensure_future(coro_or_future, *, loop=None)`.
 fn ensure_future(args: Args<'_>) -> PyRes<Obj> {
     match event_loop::running() {
-        Some(home) if args.len() == 1 && args.keyword_count() == 0 => ensure(home.inst(), args.positional()[0]),
+        Some(home) if args.len() == 1 && args.keyword_count() == 0 => {
+            ensure(home.inst(), args.positional()[0])
+        }
         _ => call::call_args(stock().ensure_future.borrow(), &args),
     }
 }
@@ -56,7 +58,10 @@ fn current_task(args: Args<'_>) -> PyRes<Obj> {
         return Ok(event_loop::current_task(home.inst())?.unwrap_or_else(Obj::none));
     }
     let [loop_] = args.bind("current_task", [names().loop_.borrow()], 0, 1)?;
-    match loop_.and_then(Ref::not_none).and_then(|l| l.cast::<LoopBase>()) {
+    match loop_
+        .and_then(Ref::not_none)
+        .and_then(|l| l.cast::<LoopBase>())
+    {
         Some(home) => Ok(event_loop::current_task(home)?.unwrap_or_else(Obj::none)),
         None => call::call_args(stock().current_task.borrow(), &args),
     }

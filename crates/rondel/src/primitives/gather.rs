@@ -9,8 +9,8 @@ use crate::future::{self, Callback, Future, Kind, State};
 use crate::task::{self, Task};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
-use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::freelist::FreeList;
+use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, value};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -83,7 +83,9 @@ pub(super) fn gather(args: Args<'_>) -> PyRes<Obj> {
         let (name, value) = args.keyword(i);
         if !value::str_is(name, names().return_exceptions.borrow()) {
             let name = value::str_text(name)?;
-            return Err(Builtin::Type.raise(&format!("gather() got an unexpected keyword argument '{name}'")));
+            return Err(Builtin::Type.raise(&format!(
+                "gather() got an unexpected keyword argument '{name}'"
+            )));
         }
         return_exceptions = value.truthy()?;
     }
@@ -111,7 +113,9 @@ fn collect(home: Inst<'_, LoopBase>, outer: &Own<Gather>, awaitables: &[Ref<'_>]
     let mut done = Vec::new();
     for (i, awaitable) in awaitables.iter().enumerate() {
         let twin = if awaitables.len() <= FEW {
-            awaitables[..i].iter().position(|earlier| earlier.is(*awaitable))
+            awaitables[..i]
+                .iter()
+                .position(|earlier| earlier.is(*awaitable))
         } else {
             seen.insert(awaitable.as_ptr(), i)
         };
@@ -162,9 +166,17 @@ fn native_child(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Result<Ow
         return Ok(Err(made));
     }
     let same_loop = match made.borrow().cast::<Task>() {
-        Some(task) => task.future.home.peek().is_some_and(|h| h.obj().is(home.obj())),
+        Some(task) => task
+            .future
+            .home
+            .peek()
+            .is_some_and(|h| h.obj().is(home.obj())),
         None => match made.borrow().exact::<Gather>() {
-            Some(gather) => gather.future.home.peek().is_some_and(|h| h.obj().is(home.obj())),
+            Some(gather) => gather
+                .future
+                .home
+                .peek()
+                .is_some_and(|h| h.obj().is(home.obj())),
             None => made
                 .borrow()
                 .exact::<Future>()
@@ -186,7 +198,12 @@ fn native_child(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Result<Ow
 /// A child that is not native: asyncio's gather takes over, with the futures made so far.
 #[cold]
 fn hand_over(outer: &Own<Gather>, awaitables: &[Ref<'_>], at: usize, other: Obj) -> PyRes<Obj> {
-    let made: Vec<Obj> = outer.children.borrow().iter().map(|c| c.obj().own()).collect();
+    let made: Vec<Obj> = outer
+        .children
+        .borrow()
+        .iter()
+        .map(|c| c.obj().own())
+        .collect();
     let mut args: Vec<Ref<'_>> = made.iter().map(Obj::borrow).collect();
     args.push(other.borrow());
     args.extend_from_slice(&awaitables[at + 1..]);
@@ -266,7 +283,10 @@ pub(crate) fn cancel(outer: Inst<'_, Gather>, message: Option<Obj>) -> PyRes<boo
 
 fn cancel_method(slf: Inst<'_, Gather>, args: Args<'_>) -> PyRes<Obj> {
     let [message] = args.bind("cancel", [names().msg.borrow()], 0, 1)?;
-    Ok(Obj::bool(cancel(slf, message.and_then(Ref::not_none).map(Ref::own))?))
+    Ok(Obj::bool(cancel(
+        slf,
+        message.and_then(Ref::not_none).map(Ref::own),
+    )?))
 }
 
 fn set_result(slf: Inst<'_, Gather>, result: Ref<'_>) -> PyRes<Obj> {
@@ -281,7 +301,11 @@ fn set_exception(slf: Inst<'_, Gather>, exc: Ref<'_>) -> PyRes<Obj> {
     if slf.future.done() {
         return Err(crate::consts::invalid_state("invalid state"));
     }
-    let exc = if exc.is_exception_class() { call::call0(exc)? } else { exc.own() };
+    let exc = if exc.is_exception_class() {
+        call::call0(exc)?
+    } else {
+        exc.own()
+    };
     if !exc.borrow().is_exception() {
         return Err(Builtin::Type.raise("invalid exception object"));
     }
@@ -306,8 +330,16 @@ pub(crate) fn build(offset: usize) -> PyRes<Obj> {
     let mut builder = TypeBuilder::<Gather>::new(c"rondel._GatheringFuture")
         .based_on(stock().future.clone(), offset)
         .methods(future::future_methods())
-        .method(method::fast::<Gather, _>(c"cancel", c"Cancel all children.", cancel_method))
-        .method(method::onearg::<Gather, _>(c"set_result", c"Mark the future done and set its result.", set_result))
+        .method(method::fast::<Gather, _>(
+            c"cancel",
+            c"Cancel all children.",
+            cancel_method,
+        ))
+        .method(method::onearg::<Gather, _>(
+            c"set_result",
+            c"Mark the future done and set its result.",
+            set_result,
+        ))
         .method(method::onearg::<Gather, _>(
             c"set_exception",
             c"Mark the future done and set an exception.",

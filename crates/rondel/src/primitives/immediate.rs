@@ -37,13 +37,27 @@ impl Class for Immediate {
 /// `await` of it gives `value` without suspending.
 #[inline(always)]
 pub(crate) fn immediate(value: Obj) -> PyRes<Obj> {
-    Ok(alloc(Immediate { value: ObjCell::new(Some(value)), work: Cell::new(None) }, false)?.into_obj())
+    Ok(alloc(
+        Immediate {
+            value: ObjCell::new(Some(value)),
+            work: Cell::new(None),
+        },
+        false,
+    )?
+    .into_obj())
 }
 
 /// `await` of it runs `work` on `value` and gives the result without suspending.
 #[inline(always)]
 pub(crate) fn deferred(value: Obj, work: Work) -> PyRes<Obj> {
-    Ok(alloc(Immediate { value: ObjCell::new(Some(value)), work: Cell::new(Some(work)) }, false)?.into_obj())
+    Ok(alloc(
+        Immediate {
+            value: ObjCell::new(Some(value)),
+            work: Cell::new(Some(work)),
+        },
+        false,
+    )?
+    .into_obj())
 }
 
 fn resume(slf: Inst<'_, Immediate>, _value: Ref<'_>) -> Sent {
@@ -82,8 +96,20 @@ pub(crate) fn build() -> PyRes<Obj> {
         .with(method::unary::<Immediate, _>(Unary::Await, itself))
         .with(next)
         .with(send_slot)
-        .method(method::onearg::<Immediate, _>(c"send", c"Finish the await.", send))
-        .method(method::fast::<Immediate, _>(c"throw", c"Raise inside the await.", throw))
-        .method(method::noargs::<Immediate, _>(c"close", c"Give the await up.", close))
+        .method(method::onearg::<Immediate, _>(
+            c"send",
+            c"Finish the await.",
+            send,
+        ))
+        .method(method::fast::<Immediate, _>(
+            c"throw",
+            c"Raise inside the await.",
+            throw,
+        ))
+        .method(method::noargs::<Immediate, _>(
+            c"close",
+            c"Give the await up.",
+            close,
+        ))
         .build()
 }

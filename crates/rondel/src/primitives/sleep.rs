@@ -57,7 +57,8 @@ impl Class for Sleep {
     }
     fn finalize(slf: Inst<'_, Self>) {
         slf.stage.set(Stage::Over);
-        if let Err(raised) = err::warn(err::Warning::Runtime, "coroutine 'sleep' was never awaited") {
+        if let Err(raised) = err::warn(err::Warning::Runtime, "coroutine 'sleep' was never awaited")
+        {
             raised.unraisable(Some(slf.obj()));
         }
     }
@@ -75,8 +76,15 @@ pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
     let (delay, result) = if args.len() == 1 && args.keyword_count() == 0 {
         (args.positional()[0], None)
     } else {
-        let [delay, result] = args.bind("sleep", [names().delay.borrow(), names().result.borrow()], 1, 2)?;
-        let Some(delay) = delay else { return Err(Builtin::Type.raise("sleep() needs a delay")) };
+        let [delay, result] = args.bind(
+            "sleep",
+            [names().delay.borrow(), names().result.borrow()],
+            1,
+            2,
+        )?;
+        let Some(delay) = delay else {
+            return Err(Builtin::Type.raise("sleep() needs a delay"));
+        };
         (delay, result)
     };
     let seconds = match value::as_f64(delay) {
@@ -107,7 +115,9 @@ fn resume(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
             Sent::Returned(slf.result.take().unwrap_or_else(Obj::none))
         }
         Stage::Delegated => delegate(slf, sent),
-        Stage::Over => Sent::Raised(Builtin::Runtime.raise("cannot reuse already awaited coroutine")),
+        Stage::Over => {
+            Sent::Raised(Builtin::Runtime.raise("cannot reuse already awaited coroutine"))
+        }
     }
 }
 
@@ -121,7 +131,8 @@ fn begin(slf: Inst<'_, Sleep>) -> Sent {
     match event_loop::steps_native_task() {
         Ok(true) => {
             slf.stage.set(Stage::Waiting);
-            slf.deadline.set(clock::now().saturating_add((delay * 1e9) as u64));
+            slf.deadline
+                .set(clock::now().saturating_add((delay * 1e9) as u64));
             Sent::Yielded(slf.obj().own())
         }
         Ok(false) => {
@@ -144,7 +155,9 @@ fn begin(slf: Inst<'_, Sleep>) -> Sent {
 
 #[cold]
 fn delegate(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
-    let Some(inner) = slf.inner.get() else { return Sent::Returned(Obj::none()) };
+    let Some(inner) = slf.inner.get() else {
+        return Sent::Returned(Obj::none());
+    };
     let out = if sent.is_none() {
         call::send_none(inner.borrow())
     } else {
@@ -193,7 +206,10 @@ fn itself(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
 }
 
 fn repr(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
-    value::str(&format!("<coroutine object sleep at {:p}>", slf.obj().as_ptr()))
+    value::str(&format!(
+        "<coroutine object sleep at {:p}>",
+        slf.obj().as_ptr()
+    ))
 }
 
 fn name(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
@@ -216,9 +232,21 @@ pub(crate) fn build() -> PyRes<Obj> {
         .with(method::unary::<Sleep, _>(Unary::Repr, repr))
         .with(next)
         .with(send_slot)
-        .method(method::onearg::<Sleep, _>(c"send", c"Resume the coroutine.", send))
-        .method(method::fast::<Sleep, _>(c"throw", c"Raise inside the coroutine.", throw))
-        .method(method::noargs::<Sleep, _>(c"close", c"Close the coroutine.", close))
+        .method(method::onearg::<Sleep, _>(
+            c"send",
+            c"Resume the coroutine.",
+            send,
+        ))
+        .method(method::fast::<Sleep, _>(
+            c"throw",
+            c"Raise inside the coroutine.",
+            throw,
+        ))
+        .method(method::noargs::<Sleep, _>(
+            c"close",
+            c"Close the coroutine.",
+            close,
+        ))
         .property(method::getter::<Sleep, _>(c"__name__", name))
         .property(method::getter::<Sleep, _>(c"__qualname__", name))
         .property(method::getter::<Sleep, _>(c"cr_running", running))

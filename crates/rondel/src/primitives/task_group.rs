@@ -47,7 +47,8 @@ impl Class for TaskGroup {
 /// `create_task(coro, *, name=None, context=None)`.
 #[inline(always)]
 fn create_task(slf: Inst<'_, TaskGroup>, args: Args<'_>) -> PyRes<Obj> {
-    let (Some(coro), Some(tasks), Some(loop_)) = (args.get(0), slf.tasks.get(), slf.loop_.get()) else {
+    let (Some(coro), Some(tasks), Some(loop_)) = (args.get(0), slf.tasks.get(), slf.loop_.get())
+    else {
         return by_asyncio(slf, args);
     };
     let usable = slf.entered.get()
@@ -71,12 +72,17 @@ fn create_task(slf: Inst<'_, TaskGroup>, args: Args<'_>) -> PyRes<Obj> {
 #[cold]
 fn adopt(slf: Inst<'_, TaskGroup>, tasks: Ref<'_>, made: Obj) -> PyRes<Obj> {
     let on_done = call::getattr(slf.obj(), value::intern(c"_on_task_done")?.borrow())?;
-    let done = call::method(names().done.borrow(), [made.borrow()])?.borrow().truthy()?;
+    let done = call::method(names().done.borrow(), [made.borrow()])?
+        .borrow()
+        .truthy()?;
     if done && cfg!(Py_3_12) {
         let _none = call::call1(on_done.borrow(), made.borrow())?;
     } else {
         value::set_add(tasks, made.borrow())?;
-        let _none = call::method(names().add_done_callback.borrow(), [made.borrow(), on_done.borrow()])?;
+        let _none = call::method(
+            names().add_done_callback.borrow(),
+            [made.borrow(), on_done.borrow()],
+        )?;
     }
     Ok(made)
 }
@@ -95,7 +101,9 @@ pub(crate) fn child_done(slf: Own<TaskGroup>, child: Own<Future>) -> PyRes<()> {
         let _none = call::call1(on_done.borrow(), child.obj())?;
         return Ok(());
     }
-    let Some(tasks) = slf.tasks.get() else { return Ok(()) };
+    let Some(tasks) = slf.tasks.get() else {
+        return Ok(());
+    };
     value::set_discard(tasks.borrow(), child.obj())?;
     if value::set_len(tasks.borrow()) == 0
         && let Some(waiting) = slf.on_completed.get()
@@ -113,7 +121,9 @@ fn set_obj(cell: &ObjCell, value: Option<Ref<'_>>) -> PyRes<()> {
 }
 
 fn set_flag(cell: &Cell<bool>, value: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(Builtin::Attribute.raise("cannot delete attribute"));
+    };
     cell.set(value.truthy()?);
     Ok(())
 }
@@ -128,7 +138,11 @@ pub(crate) fn build() -> PyRes<Obj> {
     }
     TypeBuilder::<TaskGroup>::new(c"rondel._rondel.TaskGroupBase")
         .subclassable()
-        .method(method::fast::<TaskGroup, _>(c"create_task", c"Create a task in the group.", create_task))
+        .method(method::fast::<TaskGroup, _>(
+            c"create_task",
+            c"Create a task in the group.",
+            create_task,
+        ))
         .properties([
             method::property::<TaskGroup, _, _>(
                 c"_tasks",

@@ -78,7 +78,10 @@ impl Class for Timeout {
 }
 
 fn new(when: Option<Obj>) -> PyRes<Obj> {
-    let payload = Timeout { when: ObjCell::new(when), ..Timeout::default() };
+    let payload = Timeout {
+        when: ObjCell::new(when),
+        ..Timeout::default()
+    };
     Ok(alloc(payload, true)?.into_obj())
 }
 
@@ -114,7 +117,10 @@ fn when(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 }
 
 fn expired(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
-    Ok(Obj::bool(matches!(slf.stage.get(), Stage::Expiring | Stage::Expired)))
+    Ok(Obj::bool(matches!(
+        slf.stage.get(),
+        Stage::Expiring | Stage::Expired
+    )))
 }
 
 fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
@@ -137,7 +143,9 @@ fn reschedule(slf: Inst<'_, Timeout>, when: Ref<'_>) -> PyRes<Obj> {
         Stage::Entered => {}
         Stage::Created => return Err(Builtin::Runtime.raise("Timeout has not been entered")),
         stage => {
-            return Err(Builtin::Runtime.raise(&format!("Cannot change state of {} Timeout", stage.word())));
+            return Err(
+                Builtin::Runtime.raise(&format!("Cannot change state of {} Timeout", stage.word()))
+            );
         }
     }
     slf.when.set(when.not_none().map(Ref::own));
@@ -159,9 +167,13 @@ fn clear_alarm(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) {
 }
 
 fn set_alarm(slf: Inst<'_, Timeout>) -> PyRes<()> {
-    let Some(home) = slf.task.peek().and_then(|task| task.future.home.get()) else { return Ok(()) };
+    let Some(home) = slf.task.peek().and_then(|task| task.future.home.get()) else {
+        return Ok(());
+    };
     clear_alarm(slf, home.inst());
-    let Some(when) = slf.when.get() else { return Ok(()) };
+    let Some(when) = slf.when.get() else {
+        return Ok(());
+    };
     let when = value::as_f64(when.borrow())?;
     if when <= now_seconds() {
         home.push(Ready::Expire(slf.own()));
@@ -221,7 +233,9 @@ fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
     if !matches!(slf.stage.get(), Stage::Entered | Stage::Expiring) {
         return Err(Builtin::Assertion.raise(""));
     }
-    let Some(task) = slf.task.get() else { return immediate(Obj::none()) };
+    let Some(task) = slf.task.get() else {
+        return immediate(Obj::none());
+    };
     if let Some(home) = task.future.home.get() {
         clear_alarm(slf, home.inst());
     }
@@ -234,7 +248,9 @@ fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
     if left > slf.cancelling.get() {
         return immediate(Obj::none());
     }
-    let Some(exc) = args.get(1).and_then(Ref::not_none) else { return immediate(Obj::none()) };
+    let Some(exc) = args.get(1).and_then(Ref::not_none) else {
+        return immediate(Obj::none());
+    };
     let exact = exc.type_of().is(crate::consts::cancelled_class());
     if exact || (cfg!(Py_3_13) && task::is_cancelled(exc)) {
         let timeout = call::call0(Builtin::Timeout.class())?;
@@ -250,13 +266,21 @@ fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
 /// 3.13: a CancelledError in the chain of another exception is explained by a TimeoutError.
 #[cold]
 fn insert_timeout_errors(exc: Ref<'_>) -> PyRes<()> {
-    let insert = call::getattr(stock().timeout_class.borrow(), value::intern(c"_insert_timeout_error")?.borrow())?;
+    let insert = call::getattr(
+        stock().timeout_class.borrow(),
+        value::intern(c"_insert_timeout_error")?.borrow(),
+    )?;
     let _none = call::call1(insert.borrow(), exc)?;
     let builtins = call::import(c"builtins")?;
-    let group = call::getattr(builtins.borrow(), value::intern(c"ExceptionGroup")?.borrow())?;
+    let group = call::getattr(
+        builtins.borrow(),
+        value::intern(c"ExceptionGroup")?.borrow(),
+    )?;
     if exc.is_instance(group.borrow())? {
         let inner = call::getattr(exc, value::intern(c"exceptions")?.borrow())?;
-        value::for_each(inner.borrow(), |each| call::call1(insert.borrow(), each.borrow()).map(|_none| ()))?;
+        value::for_each(inner.borrow(), |each| {
+            call::call1(insert.borrow(), each.borrow()).map(|_none| ())
+        })?;
     }
     Ok(())
 }
@@ -270,7 +294,11 @@ pub(crate) fn build() -> PyRes<Obj> {
         .methods([
             method::noargs::<Timeout, _>(c"when", c"Return the deadline, or None.", when),
             method::onearg::<Timeout, _>(c"reschedule", c"Move the deadline.", reschedule),
-            method::noargs::<Timeout, _>(c"expired", c"Whether the deadline has come inside the block.", expired),
+            method::noargs::<Timeout, _>(
+                c"expired",
+                c"Whether the deadline has come inside the block.",
+                expired,
+            ),
             method::noargs::<Timeout, _>(c"__aenter__", c"Start the deadline.", aenter),
             method::fast::<Timeout, _>(c"__aexit__", c"End the block.", aexit),
         ])

@@ -76,10 +76,17 @@ impl Class for SendCall {
 pub(super) fn bound_receive(cycle: Inst<'_, Cycle>) -> PyRes<Obj> {
     static DEF: OnceLock<BoundDef> = OnceLock::new();
     let def = DEF.get_or_init(|| {
-        BoundDef::new(method::noargs::<Cycle, _>(c"receive", c"ASGI receive: the next event.", |cycle: Inst<'_, Cycle>| {
-            let call = ReceiveCall { cycle: OwnCell::new(Some(cycle.own())), ..ReceiveCall::default() };
-            Ok(alloc(call, false)?.into_obj())
-        }))
+        BoundDef::new(method::noargs::<Cycle, _>(
+            c"receive",
+            c"ASGI receive: the next event.",
+            |cycle: Inst<'_, Cycle>| {
+                let call = ReceiveCall {
+                    cycle: OwnCell::new(Some(cycle.own())),
+                    ..ReceiveCall::default()
+                };
+                Ok(alloc(call, false)?.into_obj())
+            },
+        ))
     });
     method::bind(def, cycle.obj())
 }
@@ -151,7 +158,9 @@ fn resumed(waiting: &OwnCell<Future>) -> Option<Sent> {
     if !fut.done() {
         waiting.set(Some(fut.clone()));
         if fut.blocking.get() {
-            return Some(Sent::Raised(Builtin::Runtime.raise("await wasn't used with future")));
+            return Some(Sent::Raised(
+                Builtin::Runtime.raise("await wasn't used with future"),
+            ));
         }
         fut.blocking.set(true);
         return Some(Sent::Yielded(fut.into_obj()));
@@ -167,7 +176,9 @@ fn resume_receive(slf: Inst<'_, ReceiveCall>, _value: Ref<'_>) -> Sent {
     if let Some(sent) = resumed(&slf.waiting) {
         return sent;
     }
-    let Some(cycle) = slf.cycle.get() else { return reused() };
+    let Some(cycle) = slf.cycle.get() else {
+        return reused();
+    };
     let polled = match cycle.local() {
         Ok(local) if local.exchange.is_complete() => BodyPoll::Gone,
         Ok(local) => local.exchange.poll_body(),
@@ -176,7 +187,9 @@ fn resume_receive(slf: Inst<'_, ReceiveCall>, _value: Ref<'_>) -> Sent {
     let message = match polled {
         BodyPoll::Chunk { data, more } => message::request(&data, more),
         BodyPoll::Gone => message::disconnect(),
-        BodyPoll::Pending | BodyPoll::End => return suspend(slf, &cycle, &slf.waiting, Cycle::wait_to_receive),
+        BodyPoll::Pending | BodyPoll::End => {
+            return suspend(slf, &cycle, &slf.waiting, Cycle::wait_to_receive);
+        }
     };
     slf.cycle.set(None);
     match message {
@@ -189,7 +202,9 @@ fn resume_send(slf: Inst<'_, SendCall>, _value: Ref<'_>) -> Sent {
     if let Some(sent) = resumed(&slf.waiting) {
         return sent;
     }
-    let Some(cycle) = slf.cycle.get() else { return reused() };
+    let Some(cycle) = slf.cycle.get() else {
+        return reused();
+    };
     let Some(message) = slf.message.take() else {
         // Resumed after the wait.
         slf.cycle.set(None);
@@ -240,8 +255,16 @@ where
         .with(next)
         .with(send_slot)
         .method(method::send::<T, F>(_resume))
-        .method(method::fast::<T, _>(c"throw", c"Raise inside the coroutine.", throw::<T>))
-        .method(method::noargs::<T, _>(c"close", c"Close the coroutine.", close::<T>))
+        .method(method::fast::<T, _>(
+            c"throw",
+            c"Raise inside the coroutine.",
+            throw::<T>,
+        ))
+        .method(method::noargs::<T, _>(
+            c"close",
+            c"Close the coroutine.",
+            close::<T>,
+        ))
         .build()
 }
 

@@ -44,24 +44,31 @@ impl Class for Control {
 
 impl Control {
     fn parts(&self) -> PyRes<&Parts> {
-        self.parts
-            .get()
-            .and_then(LoopLocal::get)
-            .ok_or_else(|| Builtin::Runtime.raise("the server belongs to another thread's event loop"))
+        self.parts.get().and_then(LoopLocal::get).ok_or_else(|| {
+            Builtin::Runtime.raise("the server belongs to another thread's event loop")
+        })
     }
 }
 
 fn seconds(value: Option<Ref<'_>>, default: Duration) -> PyRes<Duration> {
-    let Some(value) = value else { return Ok(default) };
+    let Some(value) = value else {
+        return Ok(default);
+    };
     let seconds = value::as_f64(value)?;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Builtin::Value.raise(&format!("a duration in seconds was expected, got {seconds}")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Builtin::Value.raise(&format!(
+            "a duration in seconds was expected, got {seconds}"
+        ))
+    })
 }
 
 fn count(value: Option<Ref<'_>>, default: usize) -> PyRes<usize> {
-    let Some(value) = value else { return Ok(default) };
+    let Some(value) = value else {
+        return Ok(default);
+    };
     let number = value::as_i64(value)?;
-    usize::try_from(number).map_err(|_| Builtin::Value.raise(&format!("a count was expected, got {number}")))
+    usize::try_from(number)
+        .map_err(|_| Builtin::Value.raise(&format!("a count was expected, got {number}")))
 }
 
 /// `serve_http(loop, app, fds, *, root_path, state, access_log, header_timeout, keep_alive_timeout,
@@ -80,14 +87,26 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
         value::intern(c"header_count")?,
     ];
     let params = names.each_ref().map(Obj::borrow);
-    let [loop_, app, fds, root_path, state, access_log, header_timeout, idle, bytes, lines] =
-        args.bind("serve_http", params, 3, 3)?;
+    let [
+        loop_,
+        app,
+        fds,
+        root_path,
+        state,
+        access_log,
+        header_timeout,
+        idle,
+        bytes,
+        lines,
+    ] = args.bind("serve_http", params, 3, 3)?;
     let (Some(loop_), Some(app), Some(fds)) = (loop_, app, fds) else {
         return Err(Builtin::Type.raise("serve_http() needs a loop, an application and sockets"));
     };
     let Some(home) = loop_.cast::<LoopBase>() else {
         let text = value::repr(loop_)?;
-        return Err(Builtin::Type.raise(&format!("serve_http() needs a Rondel event loop, got {text}")));
+        return Err(Builtin::Type.raise(&format!(
+            "serve_http() needs a Rondel event loop, got {text}"
+        )));
     };
     let defaults = Limits::default();
     let config = Config {
@@ -105,9 +124,17 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
         None => String::new(),
     };
     let scopes = Scopes::new(root_path, state.and_then(Ref::not_none).map(Ref::own))?;
-    let door = Door::new(app.own(), scopes, access_log.and_then(Ref::not_none).map(Ref::own))?;
+    let door = Door::new(
+        app.own(),
+        scopes,
+        access_log.and_then(Ref::not_none).map(Ref::own),
+    )?;
     let driver = home.with_driver(|driver| Ok(driver.handle()))?;
-    let server = Server::new(driver.clone(), Rc::clone(&door) as Rc<dyn rondel_http::Service>, config);
+    let server = Server::new(
+        driver.clone(),
+        Rc::clone(&door) as Rc<dyn rondel_http::Service>,
+        config,
+    );
     value::for_each(fds, |number| {
         let number = i32::try_from(value::as_i64(number.borrow())?)
             .map_err(|_| Builtin::Value.raise("a file descriptor was expected"))?;
@@ -122,14 +149,22 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
     home.add_door(Rc::clone(&door));
     let parts = OnceCell::new();
     let _fresh = parts.set(LoopLocal::new(Parts { door, driver }));
-    let control: Own<Control> = alloc(Control { parts, home: OwnCell::new(Some(home.own())) }, true)?;
+    let control: Own<Control> = alloc(
+        Control {
+            parts,
+            home: OwnCell::new(Some(home.own())),
+        },
+        true,
+    )?;
     Ok(control.into_obj())
 }
 
 /// `shutdown(deadline)`: see `rondel.server.native.NativeServer`.
 fn shutdown(slf: Inst<'_, Control>, deadline: Ref<'_>) -> PyRes<Obj> {
     let parts = slf.parts()?;
-    let Some(home) = slf.home.get() else { return Err(Builtin::Runtime.raise("the server is gone")) };
+    let Some(home) = slf.home.get() else {
+        return Err(Builtin::Runtime.raise("the server is gone"));
+    };
     let limit = seconds(Some(deadline), Duration::ZERO)?;
     let at = clock::now().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
     let fut = future::create(home.inst())?;
@@ -143,10 +178,17 @@ fn stats(slf: Inst<'_, Control>) -> PyRes<Obj> {
     let counts = value::dict()?;
     let set = |key: &std::ffi::CStr, number: u64| -> PyRes<()> {
         let number = value::int(i64::try_from(number).unwrap_or(i64::MAX))?;
-        value::dict_set(counts.borrow(), value::intern(key)?.borrow(), number.borrow())
+        value::dict_set(
+            counts.borrow(),
+            value::intern(key)?.borrow(),
+            number.borrow(),
+        )
     };
     set(c"requests", door.active() as u64)?;
-    set(c"connections", door.with_server(Server::connections).unwrap_or(0) as u64)?;
+    set(
+        c"connections",
+        door.with_server(Server::connections).unwrap_or(0) as u64,
+    )?;
     set(c"served", door.with_server(Server::served).unwrap_or(0))?;
     Ok(counts)
 }
@@ -158,7 +200,11 @@ pub(super) fn build() -> PyRes<Obj> {
             c"Stop accepting; end or cut off what is in flight within a number of seconds.",
             shutdown,
         ))
-        .method(method::noargs::<Control, _>(c"stats", c"Counts of connections and requests.", stats))
+        .method(method::noargs::<Control, _>(
+            c"stats",
+            c"Counts of connections and requests.",
+            stats,
+        ))
         .weakrefs()
         .build()
 }

@@ -97,14 +97,27 @@ impl Cycle {
     }
 }
 
-pub(super) fn new(door: Rc<Door>, tag: u64, exchange: Exchange, request: Request, log: bool) -> PyRes<Own<Cycle>> {
+pub(super) fn new(
+    door: Rc<Door>,
+    tag: u64,
+    exchange: Exchange,
+    request: Request,
+    log: bool,
+) -> PyRes<Own<Cycle>> {
     let log = if log {
         let head = &request.head;
         Some(LogLine {
             client: scope::addresses(&request.conn)?.client_text.clone(),
             method: head.method.as_str().to_owned(),
-            target: head.uri.path_and_query().map_or_else(|| "/".to_owned(), |t| t.as_str().to_owned()),
-            version: if head.version == rondel_http::http::Version::HTTP_10 { "1.0" } else { "1.1" },
+            target: head
+                .uri
+                .path_and_query()
+                .map_or_else(|| "/".to_owned(), |t| t.as_str().to_owned()),
+            version: if head.version == rondel_http::http::Version::HTTP_10 {
+                "1.0"
+            } else {
+                "1.1"
+            },
             started: clock::now(),
         })
     } else {
@@ -113,12 +126,29 @@ pub(super) fn new(door: Rc<Door>, tag: u64, exchange: Exchange, request: Request
     let local = OnceCell::new();
     let mut spare = request.head.headers;
     spare.clear();
-    let _fresh = local.set(LoopLocal::new(Local { exchange, door, spare: Cell::new(Some(spare)), log }));
-    alloc(Cycle { local, tag: Cell::new(tag), ..Cycle::default() }, true)
+    let _fresh = local.set(LoopLocal::new(Local {
+        exchange,
+        door,
+        spare: Cell::new(Some(spare)),
+        log,
+    }));
+    alloc(
+        Cycle {
+            local,
+            tag: Cell::new(tag),
+            ..Cycle::default()
+        },
+        true,
+    )
 }
 
 /// Calls the application and makes its coroutine a task.
-pub(super) fn start(home: Inst<'_, LoopBase>, cycle: &Own<Cycle>, app: Ref<'_>, scope: Ref<'_>) -> PyRes<()> {
+pub(super) fn start(
+    home: Inst<'_, LoopBase>,
+    cycle: &Own<Cycle>,
+    app: Ref<'_>,
+    scope: Ref<'_>,
+) -> PyRes<()> {
     cycle.home.set(Some(home.own()));
     let started = || -> PyRes<Obj> {
         let receive = awaitable::bound_receive(cycle.inst())?;
@@ -185,7 +215,10 @@ pub(super) fn cancel(cycle: Inst<'_, Cycle>) -> PyRes<()> {
 /// The application's task is done.
 pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
     let local = cycle.local()?;
-    let outcome = match task.cast::<Future>().or_else(|| task.exact::<Task>().map(Inst::up)) {
+    let outcome = match task
+        .cast::<Future>()
+        .or_else(|| task.exact::<Task>().map(Inst::up))
+    {
         Some(fut) => future::outcome(fut)?,
         None => match call::method(crate::consts::names().result.borrow(), [task]) {
             Ok(value) => Ok(value),
@@ -195,7 +228,8 @@ pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
     let (exchange, door) = (&local.exchange, &local.door);
     match outcome {
         Err(exc) => {
-            let expected = (exchange.is_gone() || door.is_cutting_off()) && task::is_cancelled(exc.borrow());
+            let expected =
+                (exchange.is_gone() || door.is_cutting_off()) && task::is_cancelled(exc.borrow());
             if !expected {
                 door.log_exception("Exception in ASGI application", Some(&exc));
             }
@@ -245,7 +279,11 @@ fn fail(cycle: &Own<Cycle>, exchange: &Exchange) -> PyRes<()> {
 
 fn access(cycle: &Own<Cycle>, line: &LogLine, log: Ref<'_>) -> PyRes<()> {
     // A client that left before the answer: the number that nginx made customary for it.
-    let status = if cycle.status.get() == 0 { 499 } else { cycle.status.get() };
+    let status = if cycle.status.get() == 0 {
+        499
+    } else {
+        cycle.status.get()
+    };
     let seconds = clock::now().saturating_sub(line.started) as f64 * 1e-9;
     let args = [
         value::str(&line.client)?,

@@ -101,7 +101,12 @@ impl Door {
     }
 
     /// Starts a request: its scope, its cycle, its task.
-    fn begin(self: &Rc<Self>, home: Inst<'_, LoopBase>, request: Request, exchange: Exchange) -> PyRes<()> {
+    fn begin(
+        self: &Rc<Self>,
+        home: Inst<'_, LoopBase>,
+        request: Request,
+        exchange: Exchange,
+    ) -> PyRes<()> {
         let tag = self.free.borrow_mut().pop().unwrap_or_else(|| {
             let mut cycles = self.cycles.borrow_mut();
             cycles.push(None);
@@ -109,7 +114,13 @@ impl Door {
         });
         exchange.set_tag(tag);
         let scope = self.scopes.build(&request)?;
-        let cycle = cycle::new(Rc::clone(self), tag, exchange, request, self.access_log.is_some())?;
+        let cycle = cycle::new(
+            Rc::clone(self),
+            tag,
+            exchange,
+            request,
+            self.access_log.is_some(),
+        )?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());
         self.active.set(self.active.get() + 1);
         cycle::start(home, &cycle, self.app.borrow(), scope.borrow())
@@ -118,7 +129,9 @@ impl Door {
     /// The request could not even be started: the exchange, dropped, has answered 500.
     #[cold]
     fn start_failed(&self, raised: Raised) -> PyRes<()> {
-        if raised.matches(Builtin::KeyboardInterrupt.class()) || raised.matches(Builtin::SystemExit.class()) {
+        if raised.matches(Builtin::KeyboardInterrupt.class())
+            || raised.matches(Builtin::SystemExit.class())
+        {
             return Err(raised);
         }
         let exc = raised.fetch();
@@ -144,7 +157,11 @@ impl Door {
             match exc {
                 Some(exc) => {
                     let names = value::tuple([value::intern(c"exc_info")?])?;
-                    call::call_kw(error.borrow(), &[text.borrow(), exc.borrow()], names.borrow())?;
+                    call::call_kw(
+                        error.borrow(),
+                        &[text.borrow(), exc.borrow()],
+                        names.borrow(),
+                    )?;
                 }
                 None => {
                     call::call1(error.borrow(), text.borrow())?;
@@ -160,7 +177,12 @@ impl Door {
     // --------------------------------------------------------------------- the end
 
     /// Stops accepting; `future` resolves when all is over. Each call may bring a nearer deadline.
-    pub(super) fn shut_down(self: &Rc<Self>, driver: &Handle, future: Obj, deadline: u64) -> PyRes<()> {
+    pub(super) fn shut_down(
+        self: &Rc<Self>,
+        driver: &Handle,
+        future: Obj,
+        deadline: u64,
+    ) -> PyRes<()> {
         let first = self.stopping.borrow().is_empty();
         self.stopping.borrow_mut().push(future);
         let server = self.server.borrow().clone();
@@ -234,7 +256,9 @@ fn arrive(door: &Weak<Door>, arrival: Arrival) {
 
 impl Service for Door {
     fn call(&self, request: Request, exchange: Exchange) {
-        self.queue.borrow_mut().push_back(Arrival::Request(Box::new(request), exchange));
+        self.queue
+            .borrow_mut()
+            .push_back(Arrival::Request(Box::new(request), exchange));
     }
 
     fn notify(&self, tag: u64, event: Event) {

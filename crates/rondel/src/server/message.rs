@@ -33,9 +33,21 @@ fn words() -> PyRes<&'static Words> {
     if WORDS.get().is_none() {
         let request = value::dict()?;
         let word = value::intern;
-        value::dict_set(request.borrow(), word(c"type")?.borrow(), word(c"http.request")?.borrow())?;
-        value::dict_set(request.borrow(), word(c"body")?.borrow(), stock().empty_bytes.borrow())?;
-        value::dict_set(request.borrow(), word(c"more_body")?.borrow(), Obj::bool(false).borrow())?;
+        value::dict_set(
+            request.borrow(),
+            word(c"type")?.borrow(),
+            word(c"http.request")?.borrow(),
+        )?;
+        value::dict_set(
+            request.borrow(),
+            word(c"body")?.borrow(),
+            stock().empty_bytes.borrow(),
+        )?;
+        value::dict_set(
+            request.borrow(),
+            word(c"more_body")?.borrow(),
+            Obj::bool(false).borrow(),
+        )?;
         WORDS.set(Words {
             type_: word(c"type")?,
             status: word(c"status")?,
@@ -48,7 +60,9 @@ fn words() -> PyRes<&'static Words> {
             request,
         });
     }
-    WORDS.get().ok_or_else(|| Builtin::Runtime.raise("the server's words are missing"))
+    WORDS
+        .get()
+        .ok_or_else(|| Builtin::Runtime.raise("the server's words are missing"))
 }
 
 /// `{"type": "http.request", "body": data, "more_body": more}`
@@ -56,10 +70,18 @@ pub(super) fn request(data: &Bytes, more: bool) -> PyRes<Obj> {
     let words = words()?;
     let message = value::dict_copy(words.request.borrow())?;
     if !data.is_empty() {
-        value::dict_set(message.borrow(), words.body.borrow(), value::bytes(data)?.borrow())?;
+        value::dict_set(
+            message.borrow(),
+            words.body.borrow(),
+            value::bytes(data)?.borrow(),
+        )?;
     }
     if more {
-        value::dict_set(message.borrow(), words.more_body.borrow(), Obj::bool(true).borrow())?;
+        value::dict_set(
+            message.borrow(),
+            words.more_body.borrow(),
+            Obj::bool(true).borrow(),
+        )?;
     }
     Ok(message)
 }
@@ -68,14 +90,21 @@ pub(super) fn request(data: &Bytes, more: bool) -> PyRes<Obj> {
 pub(super) fn disconnect() -> PyRes<Obj> {
     let words = words()?;
     let message = value::dict()?;
-    value::dict_set(message.borrow(), words.type_.borrow(), words.disconnect.borrow())?;
+    value::dict_set(
+        message.borrow(),
+        words.type_.borrow(),
+        words.disconnect.borrow(),
+    )?;
     Ok(message)
 }
 
 /// The headers of our own 500.
 pub(super) fn plain_headers() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(1);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers
 }
 
@@ -103,7 +132,12 @@ pub(super) fn send(cycle: Inst<'_, Cycle>, message: Ref<'_>) -> PyRes<Flow> {
     }
 }
 
-fn start(cycle: Inst<'_, Cycle>, exchange: &Exchange, message: Ref<'_>, words: &Words) -> PyRes<()> {
+fn start(
+    cycle: Inst<'_, Cycle>,
+    exchange: &Exchange,
+    message: Ref<'_>,
+    words: &Words,
+) -> PyRes<()> {
     let Some(status) = value::dict_get(message, words.status.borrow())? else {
         return Err(Builtin::KeyError.raise("status"));
     };
@@ -125,12 +159,18 @@ fn start(cycle: Inst<'_, Cycle>, exchange: &Exchange, message: Ref<'_>, words: &
     }
 }
 
-fn body(cycle: Inst<'_, Cycle>, exchange: &Exchange, message: Ref<'_>, words: &Words) -> PyRes<Flow> {
+fn body(
+    cycle: Inst<'_, Cycle>,
+    exchange: &Exchange,
+    message: Ref<'_>,
+    words: &Words,
+) -> PyRes<Flow> {
     let data = match value::dict_get(message, words.body.borrow())? {
         Some(data) => read_body(data)?,
         None => Bytes::new(),
     };
-    let more = value::dict_get(message, words.more_body.borrow())?.map_or(Ok(false), Ref::truthy)?;
+    let more =
+        value::dict_get(message, words.more_body.borrow())?.map_or(Ok(false), Ref::truthy)?;
     let flow = match exchange.send_chunk(data, more) {
         Ok(flow) => flow,
         Err(error) => {
@@ -161,7 +201,9 @@ fn read_body(data: Ref<'_>) -> PyRes<Bytes> {
         },
         None => {
             let copied = value::to_bytes(data)?;
-            Ok(Bytes::copy_from_slice(value::bytes_of(copied.borrow()).unwrap_or_default()))
+            Ok(Bytes::copy_from_slice(
+                value::bytes_of(copied.borrow()).unwrap_or_default(),
+            ))
         }
     }
 }
@@ -180,11 +222,14 @@ fn read_headers(headers: Obj, mut map: HeaderMap) -> PyRes<HeaderMap> {
         let (Some(name), Some(content)) = (value::item(pair, 0), value::item(pair, 1)) else {
             return Err(bad_header("must be a pair of bytes", pair));
         };
-        let (Some(name_bytes), Some(content_bytes)) = (value::bytes_of(name.borrow()), value::bytes_of(content.borrow()))
-        else {
+        let (Some(name_bytes), Some(content_bytes)) = (
+            value::bytes_of(name.borrow()),
+            value::bytes_of(content.borrow()),
+        ) else {
             return Err(bad_header("must be a pair of bytes", pair));
         };
-        let header = HeaderName::from_bytes(name_bytes).map_err(|_| bad_header("name is not a token", name.borrow()))?;
+        let header = HeaderName::from_bytes(name_bytes)
+            .map_err(|_| bad_header("name is not a token", name.borrow()))?;
         let text = HeaderValue::from_bytes(content_bytes)
             .map_err(|_| bad_header("value has forbidden bytes", content.borrow()))?;
         map.append(header, text);

@@ -43,11 +43,23 @@ impl Scopes {
     pub(crate) fn new(root_path: String, state: Option<Obj>) -> PyRes<Scopes> {
         let template = value::dict()?;
         let set = |key: &std::ffi::CStr, item: Obj| -> PyRes<()> {
-            value::dict_set(template.borrow(), value::intern(key)?.borrow(), item.borrow())
+            value::dict_set(
+                template.borrow(),
+                value::intern(key)?.borrow(),
+                item.borrow(),
+            )
         };
         let asgi = value::dict()?;
-        value::dict_set(asgi.borrow(), value::intern(c"version")?.borrow(), value::intern(c"3.0")?.borrow())?;
-        value::dict_set(asgi.borrow(), value::intern(c"spec_version")?.borrow(), value::intern(c"2.3")?.borrow())?;
+        value::dict_set(
+            asgi.borrow(),
+            value::intern(c"version")?.borrow(),
+            value::intern(c"3.0")?.borrow(),
+        )?;
+        value::dict_set(
+            asgi.borrow(),
+            value::intern(c"spec_version")?.borrow(),
+            value::intern(c"2.3")?.borrow(),
+        )?;
         let key = Keys {
             http_version: value::intern(c"http_version")?,
             http_1_0: value::intern(c"1.0")?,
@@ -76,12 +88,27 @@ impl Scopes {
         if let Some(state) = &state {
             set(c"state", state.clone())?;
         }
-        let methods = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS, Method::PATCH]
-            .into_iter()
-            .map(|m| value::str(m.as_str()).map(|text| (m, text)))
-            .collect::<PyRes<Vec<_>>>()?;
+        let methods = [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::PATCH,
+        ]
+        .into_iter()
+        .map(|m| value::str(m.as_str()).map(|text| (m, text)))
+        .collect::<PyRes<Vec<_>>>()?;
         let names = RefCell::new((0..NAMES).map(|_| None).collect());
-        Ok(Scopes { template, state, root_path, key, methods, names })
+        Ok(Scopes {
+            template,
+            state,
+            root_path,
+            key,
+            methods,
+            names,
+        })
     }
 
     /// A request's scope.
@@ -119,7 +146,10 @@ impl Scopes {
             set(&key.server, server.borrow())?;
         }
         if let Some(state) = &self.state {
-            set(&key.state, call::method(value::intern(c"copy")?.borrow(), [state.borrow()])?.borrow())?;
+            set(
+                &key.state,
+                call::method(value::intern(c"copy")?.borrow(), [state.borrow()])?.borrow(),
+            )?;
         }
         Ok(scope)
     }
@@ -137,14 +167,21 @@ impl Scopes {
             return value::str(path);
         }
         let decoded = percent_decode(path.as_bytes());
-        value::str(&format!("{}{}", self.root_path, String::from_utf8_lossy(&decoded)))
+        value::str(&format!(
+            "{}{}",
+            self.root_path,
+            String::from_utf8_lossy(&decoded)
+        ))
     }
 
     /// `[(name, value), …]`, names in lower case as hyper gives them.
     fn headers(&self, headers: &HeaderMap) -> PyRes<Obj> {
         let list = value::list_with(headers.len())?;
         for (i, (name, content)) in headers.iter().enumerate() {
-            let pair = value::tuple([self.header_name(name.as_str().as_bytes())?, value::bytes(content.as_bytes())?])?;
+            let pair = value::tuple([
+                self.header_name(name.as_str().as_bytes())?,
+                value::bytes(content.as_bytes())?,
+            ])?;
             value::list_init(list.borrow(), i, pair);
         }
         Ok(list)
@@ -152,7 +189,11 @@ impl Scopes {
 
     fn header_name(&self, name: &[u8]) -> PyRes<Obj> {
         let pick = |i: usize| usize::from(*name.get(i).unwrap_or(&0));
-        let at = (name.len() * 31 + pick(0) * 7 + pick(name.len() / 2) + pick(name.len().wrapping_sub(1)) * 3) % NAMES;
+        let at = (name.len() * 31
+            + pick(0) * 7
+            + pick(name.len() / 2)
+            + pick(name.len().wrapping_sub(1)) * 3)
+            % NAMES;
         let mut names = self.names.borrow_mut();
         match &names[at] {
             Some(known) if value::bytes_of(known.borrow()) == Some(name) => Ok(known.clone()),
@@ -179,24 +220,40 @@ pub(super) fn addresses(conn: &ConnInfo) -> PyRes<&AddressCache> {
         };
         let _first = conn.cache.set(Box::new(made));
     }
-    match conn.cache.get().and_then(|any| any.downcast_ref::<AddressCache>()) {
+    match conn
+        .cache
+        .get()
+        .and_then(|any| any.downcast_ref::<AddressCache>())
+    {
         Some(cache) => Ok(cache),
-        None => Err(rondel_ffi::err::Builtin::Runtime.raise("the connection's cache holds something else")),
+        None => {
+            Err(rondel_ffi::err::Builtin::Runtime
+                .raise("the connection's cache holds something else"))
+        }
     }
 }
 
 fn client(peer: &Address) -> PyRes<Obj> {
     match peer {
-        Address::Tcp(addr) => value::tuple([value::str(&addr.ip().to_string())?, value::int(i64::from(addr.port()))?]),
+        Address::Tcp(addr) => value::tuple([
+            value::str(&addr.ip().to_string())?,
+            value::int(i64::from(addr.port()))?,
+        ]),
         Address::Unix(_) => Ok(Obj::none()),
     }
 }
 
 fn server(local: &Address) -> PyRes<Obj> {
     match local {
-        Address::Tcp(addr) => value::tuple([value::str(&addr.ip().to_string())?, value::int(i64::from(addr.port()))?]),
+        Address::Tcp(addr) => value::tuple([
+            value::str(&addr.ip().to_string())?,
+            value::int(i64::from(addr.port()))?,
+        ]),
         Address::Unix(path) => {
-            let text = path.as_ref().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+            let text = path
+                .as_ref()
+                .map(|p| p.to_string_lossy().into_owned())
+                .unwrap_or_default();
             value::tuple([value::str(&text)?, Obj::none()])
         }
     }

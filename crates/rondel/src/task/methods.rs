@@ -13,10 +13,17 @@ use std::sync::OnceLock;
 /// `Task(coro, *, loop=None, name=None, context=None, eager_start=False)`.
 fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     let n = names();
-    let params =
-        [n.coro.borrow(), n.loop_.borrow(), n.name.borrow(), n.context.borrow(), n.eager_start.borrow()];
+    let params = [
+        n.coro.borrow(),
+        n.loop_.borrow(),
+        n.name.borrow(),
+        n.context.borrow(),
+        n.eager_start.borrow(),
+    ];
     let [coro, loop_, name, ctx, eager] = args.bind("Task", params, 1, 1)?;
-    let Some(coro) = coro else { return Err(Builtin::Type.raise("Task() needs a coroutine")) };
+    let Some(coro) = coro else {
+        return Err(Builtin::Type.raise("Task() needs a coroutine"));
+    };
     future::methods_init_on(slf.up(), loop_.and_then(Ref::not_none))?;
     slf.future.kind.set(Kind::Task);
     if let Err(raised) = check_coroutine(coro) {
@@ -59,13 +66,20 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
 
 /// On a loop that is not Rondel's: `loop.call_soon(task_step, context=task_context)`.
 pub(super) fn call_soon_step(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
-    let Some(loop_) = task.future.loop_obj() else { return Ok(()) };
+    let Some(loop_) = task.future.loop_obj() else {
+        return Ok(());
+    };
     let step = method::bind(step_def(), task.obj())?;
     let context = task.context.get().unwrap_or_else(Obj::none);
     let thrown = thrown.unwrap_or_else(Obj::none);
     call::method_kw(
         names().call_soon.borrow(),
-        &[loop_.borrow(), step.borrow(), thrown.borrow(), context.borrow()],
+        &[
+            loop_.borrow(),
+            step.borrow(),
+            thrown.borrow(),
+            context.borrow(),
+        ],
         stock().kw_context.borrow(),
     )?;
     Ok(())
@@ -73,7 +87,13 @@ pub(super) fn call_soon_step(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> 
 
 fn step_def() -> &'static BoundDef {
     static DEF: OnceLock<BoundDef> = OnceLock::new();
-    DEF.get_or_init(|| BoundDef::new(method::onearg::<Task, _>(c"task_step", c"Take a step.", step_call)))
+    DEF.get_or_init(|| {
+        BoundDef::new(method::onearg::<Task, _>(
+            c"task_step",
+            c"Take a step.",
+            step_call,
+        ))
+    })
 }
 
 fn step_call(slf: Inst<'_, Task>, thrown: Ref<'_>) -> PyRes<Obj> {
@@ -83,7 +103,13 @@ fn step_call(slf: Inst<'_, Task>, thrown: Ref<'_>) -> PyRes<Obj> {
 
 fn wakeup_def() -> &'static BoundDef {
     static DEF: OnceLock<BoundDef> = OnceLock::new();
-    DEF.get_or_init(|| BoundDef::new(method::onearg::<Task, _>(c"task_wakeup", c"Take a step: the future is done.", wakeup_call)))
+    DEF.get_or_init(|| {
+        BoundDef::new(method::onearg::<Task, _>(
+            c"task_wakeup",
+            c"Take a step: the future is done.",
+            wakeup_call,
+        ))
+    })
 }
 
 /// The callback that a foreign future gets: `task.task_wakeup`, named as asyncio's.
@@ -93,10 +119,12 @@ pub(crate) fn bound_wakeup(task: Inst<'_, Task>) -> PyRes<Obj> {
 
 /// Whether `function` is the bound wake-up of `task`.
 pub(crate) fn is_wakeup_of(function: Ref<'_>, task: Inst<'_, Task>) -> bool {
-    bound_wakeup(task).and_then(|own| own.borrow().equals(function)).unwrap_or_else(|raised| {
-        raised.clear();
-        false
-    })
+    bound_wakeup(task)
+        .and_then(|own| own.borrow().equals(function))
+        .unwrap_or_else(|raised| {
+            raised.clear();
+            false
+        })
 }
 
 fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
@@ -115,13 +143,19 @@ fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
 #[cold]
 pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
     let report = || -> PyRes<()> {
-        let Some(loop_) = slf.future.loop_obj() else { return Ok(()) };
+        let Some(loop_) = slf.future.loop_obj() else {
+            return Ok(());
+        };
         let context = value::dict()?;
         let message = value::str("Task was destroyed but it is pending!")?;
         value::dict_set(context.borrow(), names().task.borrow(), slf.obj())?;
         value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
         if let Some(source) = slf.future.rare_opt().and_then(|r| r.source_traceback.get()) {
-            value::dict_set(context.borrow(), names().source_traceback.borrow(), source.borrow())?;
+            value::dict_set(
+                context.borrow(),
+                names().source_traceback.borrow(),
+                source.borrow(),
+            )?;
         }
         future::call_handler(loop_.borrow(), context.borrow())
     };
@@ -135,7 +169,10 @@ pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
 
 fn cancel_method(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<Obj> {
     let [message] = args.bind("cancel", [names().msg.borrow()], 0, 1)?;
-    Ok(Obj::bool(cancel(slf, message.and_then(Ref::not_none).map(Ref::own))?))
+    Ok(Obj::bool(cancel(
+        slf,
+        message.and_then(Ref::not_none).map(Ref::own),
+    )?))
 }
 
 fn cancelling(slf: Inst<'_, Task>) -> PyRes<Obj> {
@@ -170,7 +207,11 @@ fn get_name(slf: Inst<'_, Task>) -> PyRes<Obj> {
 }
 
 fn set_name(slf: Inst<'_, Task>, name: Ref<'_>) -> PyRes<Obj> {
-    let name = if value::is_str_exact(name) { name.own() } else { value::to_str(name)? };
+    let name = if value::is_str_exact(name) {
+        name.own()
+    } else {
+        value::to_str(name)?
+    };
     drop(slf.name.replace(Name::Given(name)));
     Ok(Obj::none())
 }
@@ -186,7 +227,10 @@ fn set_exception(_slf: Inst<'_, Task>, _exc: Ref<'_>) -> PyRes<Obj> {
 fn get_stack(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<Obj> {
     let [limit] = args.bind("get_stack", [names().limit.borrow()], 0, 0)?;
     let none = Obj::none();
-    call::call(stock().task_get_stack.borrow(), &[slf.obj(), limit.unwrap_or(none.borrow())])
+    call::call(
+        stock().task_get_stack.borrow(),
+        &[slf.obj(), limit.unwrap_or(none.borrow())],
+    )
 }
 
 fn print_stack(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<Obj> {
@@ -194,7 +238,10 @@ fn print_stack(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<Obj> {
     let [limit, file] = args.bind("print_stack", [names().limit.borrow(), file.borrow()], 0, 0)?;
     let none = Obj::none();
     let none = none.borrow();
-    call::call(stock().task_print_stack.borrow(), &[slf.obj(), limit.unwrap_or(none), file.unwrap_or(none)])
+    call::call(
+        stock().task_print_stack.borrow(),
+        &[slf.obj(), limit.unwrap_or(none), file.unwrap_or(none)],
+    )
 }
 
 fn repr(slf: Inst<'_, Task>) -> PyRes<Obj> {
@@ -230,9 +277,13 @@ fn get_waiter(slf: Inst<'_, Task>) -> PyRes<Obj> {
 /// A stand-in for the future that asyncio's `sleep` would wait on: pending with this task's wake-up
 /// as its callback, finished, or cancelled. It shows the state; cancelling the task is what ends the sleep.
 fn sleep_as_future(slf: Inst<'_, Task>) -> PyRes<Obj> {
-    let Some(home) = slf.future.home.get() else { return Ok(Obj::none()) };
+    let Some(home) = slf.future.home.get() else {
+        return Ok(Obj::none());
+    };
     let shown = future::create(home.inst())?;
-    match peek(&slf.waiter, |w| (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested))) {
+    match peek(&slf.waiter, |w| {
+        (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested))
+    }) {
         (true, _) => shown.first.set(Some(future::Callback::Wake(slf.own()))),
         (_, true) => shown.state.set(State::Finished),
         _ => shown.state.set(State::Cancelled),
@@ -254,7 +305,9 @@ fn get_log_destroy(slf: Inst<'_, Task>) -> PyRes<Obj> {
 }
 
 fn set_log_destroy(slf: Inst<'_, Task>, value: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(value) = value else { return Err(Builtin::Attribute.raise("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(Builtin::Attribute.raise("cannot delete attribute"));
+    };
     slf.log_destroy_pending.set(value.truthy()?);
     Ok(())
 }
@@ -267,17 +320,37 @@ pub(crate) fn build(offset: usize) -> PyRes<Obj> {
         .subclassable()
         .methods(future_methods())
         .methods([
-            method::fast::<Task, _>(c"cancel", c"Request that the task cancel itself.", cancel_method),
-            method::noargs::<Task, _>(c"cancelling", c"Return the number of pending cancel requests.", cancelling),
-            method::noargs::<Task, _>(c"uncancel", c"Take one cancel request back; return how many are left.", uncancel),
+            method::fast::<Task, _>(
+                c"cancel",
+                c"Request that the task cancel itself.",
+                cancel_method,
+            ),
+            method::noargs::<Task, _>(
+                c"cancelling",
+                c"Return the number of pending cancel requests.",
+                cancelling,
+            ),
+            method::noargs::<Task, _>(
+                c"uncancel",
+                c"Take one cancel request back; return how many are left.",
+                uncancel,
+            ),
             method::noargs::<Task, _>(c"get_coro", c"Return the coroutine.", get_coro),
-            method::noargs::<Task, _>(c"get_context", c"Return the task's contextvars.Context.", get_context),
+            method::noargs::<Task, _>(
+                c"get_context",
+                c"Return the task's contextvars.Context.",
+                get_context,
+            ),
             method::noargs::<Task, _>(c"get_name", c"Return the task's name.", get_name),
             method::onearg::<Task, _>(c"set_name", c"Set the task's name.", set_name),
             method::onearg::<Task, _>(c"set_result", c"Not supported by tasks.", set_result),
             method::onearg::<Task, _>(c"set_exception", c"Not supported by tasks.", set_exception),
             method::fast::<Task, _>(c"get_stack", c"Return the list of stack frames.", get_stack),
-            method::fast::<Task, _>(c"print_stack", c"Print the stack or the traceback.", print_stack),
+            method::fast::<Task, _>(
+                c"print_stack",
+                c"Print the stack or the traceback.",
+                print_stack,
+            ),
             future::class_getitem_def(),
         ])
         .properties(future_properties())
@@ -285,7 +358,11 @@ pub(crate) fn build(offset: usize) -> PyRes<Obj> {
             method::getter::<Task, _>(c"_coro", get_coro),
             method::getter::<Task, _>(c"_fut_waiter", get_waiter),
             method::property::<Task, _, _>(c"_must_cancel", get_must_cancel, set_must_cancel),
-            method::property::<Task, _, _>(c"_log_destroy_pending", get_log_destroy, set_log_destroy),
+            method::property::<Task, _, _>(
+                c"_log_destroy_pending",
+                get_log_destroy,
+                set_log_destroy,
+            ),
         ])
         .with(method::init::<Task, _>(init))
         .with(method::unary::<Task, _>(Unary::Repr, repr));

@@ -30,8 +30,8 @@ use crate::future::{self, Future, Kind, State};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc, peek, track};
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::method::Args;
 use rondel_ffi::freelist::FreeList;
+use rondel_ffi::method::Args;
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, context, value};
 use std::cell::Cell;
 
@@ -169,14 +169,14 @@ impl<'a> Options<'a> {
                 options.eager_start = value.truthy()?;
             } else {
                 let name = value::str_text(name)?;
-                return Err(Builtin::Type
-                    .raise(&format!("{func}() got an unexpected keyword argument '{name}'")));
+                return Err(Builtin::Type.raise(&format!(
+                    "{func}() got an unexpected keyword argument '{name}'"
+                )));
             }
         }
         Ok(options)
     }
 }
-
 
 static NAMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
 
@@ -203,7 +203,10 @@ fn check_coroutine(coro: Ref<'_>) -> PyRes<()> {
 
 #[cold]
 fn check_coroutine_slow(coro: Ref<'_>) -> PyRes<()> {
-    if call::call1(stock().iscoroutine.borrow(), coro)?.borrow().truthy()? {
+    if call::call1(stock().iscoroutine.borrow(), coro)?
+        .borrow()
+        .truthy()?
+    {
         return Ok(());
     }
     let text = value::repr(coro)?;
@@ -212,7 +215,11 @@ fn check_coroutine_slow(coro: Ref<'_>) -> PyRes<()> {
 
 /// A native task on a Rondel loop, scheduled for its first step.
 #[inline(always)]
-pub(crate) fn create(home: Inst<'_, LoopBase>, coro: Ref<'_>, options: Options<'_>) -> PyRes<Own<Task>> {
+pub(crate) fn create(
+    home: Inst<'_, LoopBase>,
+    coro: Ref<'_>,
+    options: Options<'_>,
+) -> PyRes<Own<Task>> {
     check_coroutine(coro)?;
     let context = match options.context {
         Some(context) => context.own(),
@@ -251,7 +258,8 @@ pub(crate) fn create(home: Inst<'_, LoopBase>, coro: Ref<'_>, options: Options<'
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     let mut tasks = home.tasks.borrow_mut();
     tasks.push(Weak::new(task));
-    task.index.set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));
+    task.index
+        .set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));
 }
 
 /// Takes a task off its loop's list, if it is there.
@@ -261,7 +269,9 @@ pub(crate) fn unregister(task: &Task) {
     if index == 0 {
         return;
     }
-    let Some(home) = task.future.home.peek() else { return };
+    let Some(home) = task.future.home.peek() else {
+        return;
+    };
     let mut tasks = home.tasks.borrow_mut();
     let at = index as usize - 1;
     tasks.swap_remove(at);
@@ -272,7 +282,12 @@ pub(crate) fn unregister(task: &Task) {
 
 /// The loop's native tasks that are not done, as a list.
 pub(crate) fn list(home: Inst<'_, LoopBase>) -> PyRes<Obj> {
-    let tasks: Vec<Obj> = home.tasks.borrow().iter().map(|task| task.get().obj().own()).collect();
+    let tasks: Vec<Obj> = home
+        .tasks
+        .borrow()
+        .iter()
+        .map(|task| task.get().obj().own())
+        .collect();
     let list = value::list_with(tasks.len())?;
     for (i, task) in tasks.into_iter().enumerate() {
         value::list_init(list.borrow(), i, task);

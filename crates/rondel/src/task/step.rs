@@ -18,7 +18,9 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     if task.future.done() {
         return Ok(());
     }
-    let Some(context) = task.context.peek() else { return Ok(()) };
+    let Some(context) = task.context.peek() else {
+        return Ok(());
+    };
     if let Err(raised) = home.enter(context) {
         return not_entered(home, task.inst(), raised);
     }
@@ -35,7 +37,9 @@ pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
     if task.future.done() {
         return Err(crate::consts::invalid_state("__step(): already done"));
     }
-    let Some(loop_) = task.future.loop_obj() else { return Ok(()) };
+    let Some(loop_) = task.future.loop_obj() else {
+        return Ok(());
+    };
     let thrown = to_throw(task.inst(), thrown)?;
     let tasks = call::import(c"asyncio.tasks")?;
     let enter = call::getattr(tasks.borrow(), value::intern(c"_enter_task")?.borrow())?;
@@ -79,14 +83,21 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
 fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<Option<Obj>> {
     let mut thrown = match task.waiter.take() {
         Waiter::Future(waited) if thrown.is_none() && waited.state.get() != State::Finished => {
-            if waited.done() { future::outcome(waited.inst())?.err() } else { None }
+            if waited.done() {
+                future::outcome(waited.inst())?.err()
+            } else {
+                None
+            }
         }
         Waiter::CancelledSleep(message) if thrown.is_none() => Some(cancelled_error(message)?),
         _ => thrown,
     };
     if task.must_cancel.get() {
         task.must_cancel.set(false);
-        if !thrown.as_ref().is_some_and(|exc| is_cancelled(exc.borrow())) {
+        if !thrown
+            .as_ref()
+            .is_some_and(|exc| is_cancelled(exc.borrow()))
+        {
             thrown = Some(future::make_cancelled_error(task.up())?);
         }
     }
@@ -104,7 +115,9 @@ fn cancelled_error(message: Option<Obj>) -> PyRes<Obj> {
 #[inline(always)]
 fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
     // The coroutine may drop the task's last outside reference, but not the step's.
-    let Some(coro) = task.coro.get() else { return Sent::Returned(Obj::none()) };
+    let Some(coro) = task.coro.get() else {
+        return Sent::Returned(Obj::none());
+    };
     match thrown {
         None => call::send_none(coro.borrow()),
         Some(exc) => call::throw(coro.borrow(), names().throw.borrow(), exc.borrow()),
@@ -162,7 +175,11 @@ fn raised_out(task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
         future::fail(task.up(), exc.clone())
     };
     set?;
-    if ends { Err(err::raise_instance(exc.borrow())) } else { Ok(()) }
+    if ends {
+        Err(err::raise_instance(exc.borrow()))
+    } else {
+        Ok(())
+    }
 }
 
 #[inline(always)]
@@ -272,10 +289,18 @@ fn yielded_other(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) ->
         Err(raised) => return throw_later(home, task, raised.fetch()),
     };
     let own_loop = task.future.loop_obj();
-    if !own_loop.as_ref().zip(foreign_loop.as_ref()).is_some_and(|(a, b)| a.borrow().is(b.borrow())) {
+    if !own_loop
+        .as_ref()
+        .zip(foreign_loop.as_ref())
+        .is_some_and(|(a, b)| a.borrow().is(b.borrow()))
+    {
         return misused(task, obj);
     }
-    call::setattr(obj.borrow(), names().asyncio_future_blocking.borrow(), Obj::bool(false).borrow())?;
+    call::setattr(
+        obj.borrow(),
+        names().asyncio_future_blocking.borrow(),
+        Obj::bool(false).borrow(),
+    )?;
     let wakeup = super::bound_wakeup(task.inst())?;
     let context = task.context.get().unwrap_or_else(Obj::none);
     let added = call::method_kw(
@@ -287,7 +312,8 @@ fn yielded_other(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) ->
         return throw_later(home, task, raised.fetch());
     }
     task.waiter.set(Waiter::Other(obj.clone()));
-    if task.must_cancel.get() && future::cancel_python(obj.borrow(), task.future.cancel_message())? {
+    if task.must_cancel.get() && future::cancel_python(obj.borrow(), task.future.cancel_message())?
+    {
         task.must_cancel.set(false);
     }
     Ok(())
@@ -311,7 +337,10 @@ fn misused(task: Own<Task>, obj: Obj) -> PyRes<()> {
     } else {
         let other = loop_of(obj.borrow())?;
         let own = task.future.loop_obj();
-        if own.zip(other).is_some_and(|(a, b)| a.borrow().is(b.borrow())) {
+        if own
+            .zip(other)
+            .is_some_and(|(a, b)| a.borrow().is(b.borrow()))
+        {
             format!("yield was used instead of yield from in task {task_text} with {text}")
         } else {
             format!("Task {task_text} got Future {text} attached to a different loop")
@@ -327,7 +356,9 @@ fn bad_yield(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Ref<'_>) ->
     let task_text = value::repr(task.obj())?;
     let text = value::repr(obj)?;
     let message = if call::is_generator(obj) {
-        format!("yield was used instead of yield from for generator in task {task_text} with {text}")
+        format!(
+            "yield was used instead of yield from for generator in task {task_text} with {text}"
+        )
     } else {
         format!("Task got bad yield: {text}")
     };

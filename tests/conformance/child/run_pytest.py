@@ -1,0 +1,10 @@
+"""Inject the loop, then become `pytest ARGUMENTS` with our plugin."""
+
+import sys
+
+import inject
+import pytest
+
+if __name__ == "__main__":
+    inject.install()
+    sys.exit(pytest.main(["-p", "pytest_events", *sys.argv[1:]]))
