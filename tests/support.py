@@ -23,7 +23,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -104,15 +104,6 @@ def open_descriptors() -> set[tuple[int, str]]:
             with contextlib.suppress(OSError):  # listdir's own descriptor is gone by now
                 found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
     return found
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait, off the loop, until another thread or process makes `condition` true."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {PATIENCE} s: {what}")
-        time.sleep(0.002)
 
 
 async def spin(aio: ModuleType, turns: int = 5) -> None:

@@ -1,12 +1,15 @@
 """``rondel.EventLoop``: the native loop with what runs once per loop, server or connection.
 
-The native base (``_rondel.LoopBase``) owns scheduling, futures, tasks, timers and readiness. What is
-not native yet is asyncio's own: the class derives from asyncio's selector loop for its set-up of
-connections, servers, subprocesses and pipes, all of which run over the native base. No selector is
-ever made; the native base comes first in the method resolution order.
+The native base (``_rondel.LoopBase``) owns scheduling, futures, tasks, timers and readiness. What
+is not native yet is asyncio's own: the class derives from asyncio's selector loop for its set-up
+of connections, servers, subprocesses and pipes, all of which run over the native base. No selector
+is ever made; the native base comes first in the method resolution order.
 
 Everything here runs with the GIL held, on the loop's thread unless said otherwise.
 """
+
+# mypy: disable-error-code="attr-defined,misc"
+# asyncio's private methods, which this class inherits and calls, are not in typeshed's stubs.
 
 from __future__ import annotations
 
@@ -26,7 +29,6 @@ from rondel.transports import SocketTransport
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable
 
 __all__ = ["EventLoop"]
@@ -37,7 +39,7 @@ logger = logging.getLogger("asyncio")
 live_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
 
-class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: ignore[misc]
+class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
     """An asyncio event loop in Rust.
 
     A drop-in for ``asyncio.SelectorEventLoop`` (Python docs: *Event Loop*). Make one with
@@ -51,7 +53,9 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
         # asyncio's own __init__ methods would open a selector and a self-pipe: the state that their
         # other methods use is set here instead.
         self._setup()
-        self._ready = collections.deque()  # asyncio's name for its queue; ours is native
+        self._ready: collections.deque[Any] = (
+            collections.deque()
+        )  # asyncio's name for its queue; ours is native
         self._exception_handler: Callable[..., object] | None = None
         self._default_executor = None
         self._executor_shutdown_called = False
@@ -68,7 +72,8 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
         self._unix_server_sockets: dict[Any, Any] = {}
         self._ssock: socket.socket | None = None
         self._csock: socket.socket | None = None
-        self.set_debug(coroutines._is_debug_mode())
+        debug: bool = coroutines._is_debug_mode()
+        self.set_debug(debug)
         live_loops.add(self)
 
     # The native base has a finalizer of its own, which would hide asyncio's warning.
@@ -118,12 +123,13 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
             return
         if self._csock is None:
             self._make_self_pipe()
+        assert self._csock is not None
+        ours = self._csock.fileno()
         try:
-            old = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            old = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
         except ValueError:  # the main thread of a subinterpreter
             yield
             return
-        ours = self._csock.fileno()
         if old not in (-1, ours):  # somebody else's: theirs stays
             signal.set_wakeup_fd(old, warn_on_full_buffer=False)
         try:
@@ -163,7 +169,9 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
 
     # ------------------------------------------------------------------ signals
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]  # asyncio's stub ties args to the callback
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         """Call ``callback(*args)`` on the loop when the signal arrives (main thread only).
 
         Raises:
@@ -253,15 +261,15 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):  # type: 
         self,
         rawsock: socket.socket,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext | None,
-        waiter: asyncio.Future[None] | None = None,
+        sslcontext: Any,
+        waiter: Any = None,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
         **more: Any,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)

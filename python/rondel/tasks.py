@@ -1,8 +1,8 @@
 """The native names of asyncio, and what makes native tasks visible to asyncio's own functions.
 
-``NATIVE`` maps each public asyncio name that is native to its object. Importing this module teaches
-``asyncio.all_tasks()`` about native tasks: they are not in asyncio's WeakSet (adding each task to it
-costs more than creating the task), so the set's iteration asks the living loops for theirs.
+``NATIVE`` maps each public asyncio name that is native to its object. Importing this module
+teaches ``asyncio.all_tasks()`` about native tasks: they are not in asyncio's WeakSet (adding each
+task to it costs more than creating the task), so the set's iteration asks the living loops.
 """
 
 from __future__ import annotations

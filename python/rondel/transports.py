@@ -31,7 +31,7 @@ logger = logging.getLogger("asyncio")
 _SERVER_KNOWS_TRANSPORTS = sys.version_info >= (3, 13)
 
 
-class SocketTransport(_rondel.TcpTransportBase):  # type: ignore[misc]
+class SocketTransport(_rondel.TcpTransportBase):
     """A transport as ``asyncio``'s selector loop gives them to protocols (see its docs)."""
 
     # What asyncio's `start_tls` and `sendfile` ask of a transport.

@@ -11,8 +11,20 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-REQUIREMENTS = """anyio pytest pytest-mock pytest-timeout coverage trustme psutil hypothesis
-exceptiongroup truststore uvloop setuptools""".split()
+REQUIREMENTS = [
+    "anyio",
+    "pytest",
+    "pytest-mock",
+    "pytest-timeout",
+    "coverage",
+    "trustme",
+    "psutil",
+    "hypothesis",
+    "exceptiongroup",
+    "truststore",
+    "uvloop",
+    "setuptools",
+]
 
 
 def prepare(directory: Path) -> tuple[Path, Path]:
@@ -23,7 +35,7 @@ def prepare(directory: Path) -> tuple[Path, Path]:
         return python, sources
     print("setting up anyio's test suite (once)", flush=True)
     subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", *REQUIREMENTS], check=True)
     version = subprocess.check_output(
         [python, "-c", "import importlib.metadata as m; print(m.version('anyio'))"], text=True

@@ -10,13 +10,54 @@ CHILD = HERE / "child"
 SUITES = ("cpython", "cpython-primitives", "anyio", "anyio-eager")
 OUTCOMES = ("passed", "failed", "error", "skipped", "timeout", "crashed", "notrun")
 
-CPYTHON_LOOP = """events sendfile sock_lowlevel server buffered_proto context ssl streams subprocess
-runners threads unix_events futures2 taskgroups timeouts waitfor locks queues staggered
-eager_task_factory pep492 tasks futures base_events""".split()
-CPYTHON_PRIMITIVES = """tasks futures futures2 taskgroups timeouts waitfor locks queues staggered
-eager_task_factory pep492 threads runners""".split()
-CPYTHON_OTHERS = """test.test_asyncgen test.test_contextlib_async test.test_coroutines
-test.test_unittest.test_async_case unittest.test.test_async_case""".split()
+CPYTHON_LOOP = [
+    "events",
+    "sendfile",
+    "sock_lowlevel",
+    "server",
+    "buffered_proto",
+    "context",
+    "ssl",
+    "streams",
+    "subprocess",
+    "runners",
+    "threads",
+    "unix_events",
+    "futures2",
+    "taskgroups",
+    "timeouts",
+    "waitfor",
+    "locks",
+    "queues",
+    "staggered",
+    "eager_task_factory",
+    "pep492",
+    "tasks",
+    "futures",
+    "base_events",
+]
+CPYTHON_PRIMITIVES = [
+    "tasks",
+    "futures",
+    "futures2",
+    "taskgroups",
+    "timeouts",
+    "waitfor",
+    "locks",
+    "queues",
+    "staggered",
+    "eager_task_factory",
+    "pep492",
+    "threads",
+    "runners",
+]
+CPYTHON_OTHERS = [
+    "test.test_asyncgen",
+    "test.test_contextlib_async",
+    "test.test_coroutines",
+    "test.test_unittest.test_async_case",
+    "unittest.test.test_async_case",
+]
 
 
 class SuiteError(Exception):

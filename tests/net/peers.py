@@ -86,9 +86,7 @@ async def connected(
             super().connection_made(transport)
             accepted.set_result(self)
 
-    listener = await loop.create_server(
-        lambda: Server(loop, keep_open=keep_open), "127.0.0.1", 0
-    )
+    listener = await loop.create_server(lambda: Server(loop, keep_open=keep_open), "127.0.0.1", 0)
     client = Recorder(loop, keep_open=keep_open)
     await loop.create_connection(lambda: client, *listener.sockets[0].getsockname())
     server: Recorder = await asyncio.wait_for(accepted, PATIENCE)

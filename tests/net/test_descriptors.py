@@ -120,7 +120,7 @@ async def test_a_second_reader_replaces_the_first(aio: ModuleType, pair: Pair) -
     loop, (left, right) = aio.get_running_loop(), pair
     calls: list[str] = []
     loop.add_reader(left, calls.append, "first")
-    loop.add_reader(left, lambda: (left.recv(1), calls.append("second")))
+    loop.add_reader(left, lambda: (left.recv(1), calls.append("second")))  # type: ignore[func-returns-value]
     right.send(b"x")
     await aio.sleep(0.01)
     assert calls == ["second"]
@@ -268,9 +268,7 @@ async def test_getaddrinfo_and_getnameinfo(aio: ModuleType) -> None:
     loop = aio.get_running_loop()
     infos = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
     assert infos[0][4] == ("127.0.0.1", 80)
-    name = await loop.getnameinfo(
-        ("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-    )
+    name = await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
     assert name == ("127.0.0.1", "80")
 
 

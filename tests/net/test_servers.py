@@ -30,7 +30,7 @@ async def test_a_server_serves_at_once_and_tells_its_sockets(aio: ModuleType) ->
     assert isinstance(server, asyncio.AbstractServer)
     server.close()
     assert not server.is_serving()
-    assert tuple(server.sockets) == ()
+    assert tuple(server.sockets) == ()  # type: ignore[attr-defined]
     await server.wait_closed()
     assert "sockets=" in repr(server)
 

@@ -355,7 +355,9 @@ class Buffered(asyncio.BufferedProtocol):
     """Fills a buffer of its own, and keeps what came."""
 
     def __init__(self, loop: Any, size: int = 10) -> None:
-        self.buffer, self.data, self.events = bytearray(size), bytearray(), []  # type: Any, Any, list[str]
+        self.buffer: Any = bytearray(size)
+        self.data = bytearray()
+        self.events: list[str] = []
         self.closed = loop.create_future()
         self.transport: Any = None
 
@@ -363,7 +365,7 @@ class Buffered(asyncio.BufferedProtocol):
         self.transport = transport
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        return self.buffer
+        return self.buffer  # type: ignore[no-any-return]
 
     def buffer_updated(self, nbytes: int) -> None:
         assert 0 < nbytes <= len(self.buffer)
@@ -442,9 +444,7 @@ async def test_a_refused_connection_says_so(aio: ModuleType) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound but not listening: nobody else can take the port
         with pytest.raises(ConnectionRefusedError) as caught:
-            await aio.get_running_loop().create_connection(
-                asyncio.Protocol, *bound.getsockname()
-            )
+            await aio.get_running_loop().create_connection(asyncio.Protocol, *bound.getsockname())
     assert caught.value.errno == errno.ECONNREFUSED
     assert "127.0.0.1" in str(caught.value)
 
@@ -459,9 +459,7 @@ async def test_a_connection_attempt_can_be_cancelled(aio: ModuleType) -> None:
             filler.setblocking(False)
             filler.connect_ex(address)
             fillers.append(filler)
-        task = aio.create_task(
-            aio.get_running_loop().create_connection(asyncio.Protocol, *address)
-        )
+        task = aio.create_task(aio.get_running_loop().create_connection(asyncio.Protocol, *address))
         await aio.sleep(0.01)
         assert not task.done()
         task.cancel()

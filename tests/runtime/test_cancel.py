@@ -319,7 +319,7 @@ async def test_the_traceback_of_a_cancel_reaches_the_awaiting_place(aio: ModuleT
         while frame is not None:
             names.add(frame.tb_frame.f_code.co_name)
             frame = frame.tb_next
-        error = error.__context__  # type: ignore[assignment]
+        error = error.__context__
     assert "place_of_waiting" in names
 
 
@@ -387,7 +387,7 @@ def test_an_error_while_the_runner_cancels_is_reported(runtime: Runtime) -> None
             raise KeyError("at shutdown")
 
     async def main() -> None:
-        runtime.aio.create_task(background(), name="bg")  # noqa: RUF006 (shutdown is the test)
+        runtime.aio.create_task(background(), name="bg")
         await runtime.aio.sleep(0)
 
     runtime.run(main())

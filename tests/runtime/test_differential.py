@@ -174,9 +174,7 @@ class Interpreter:
 
     async def do_gather_all(self, who: str, blocks: list[list[Step]]) -> Any:
         results = await self.aio.gather(*self.part(who, blocks), return_exceptions=True)
-        return [
-            self.shape(item) if isinstance(item, BaseException) else item for item in results
-        ]
+        return [self.shape(item) if isinstance(item, BaseException) else item for item in results]
 
     async def do_shield(self, who: str, block: list[Step]) -> Any:
         return await self.aio.shield(self.block(who, block))

@@ -26,7 +26,7 @@ def test_a_new_future_is_pending(loop: Loop) -> None:
     assert not future.done()
     assert not future.cancelled()
     assert future.get_loop() is loop
-    assert future._state == "PENDING"  # type: ignore[attr-defined]
+    assert future._state == "PENDING"
 
 
 def test_a_result_finishes_it(loop: Loop) -> None:
@@ -156,7 +156,7 @@ def test_callbacks_run_on_the_next_turn_in_order(loop: Loop) -> None:
     seen: list[Any] = []
     future = loop.create_future()
     for name in "abc":
-        future.add_done_callback(lambda done, name=name: seen.append((name, done)))
+        future.add_done_callback(lambda done, name=name: seen.append((name, done)))  # type: ignore[misc]
     future.set_result(None)
     assert seen == []
     turn(loop)
@@ -176,7 +176,7 @@ def test_a_callback_added_to_a_done_future_runs_on_the_next_turn(loop: Loop) -> 
 def test_remove_done_callback_removes_all_equal_ones_and_counts(loop: Loop) -> None:
     seen: list[Any] = []
     future = loop.create_future()
-    other = [].append
+    other = list[Any]().append
     assert future.remove_done_callback(seen.append) == 0
     for callback in (seen.append, other, seen.append, seen.append):
         future.add_done_callback(callback)
@@ -219,7 +219,7 @@ def test_callbacks_run_in_the_context_of_their_registration(loop: Loop) -> None:
     given = contextvars.copy_context()
     given.run(var.set, "given")
     contextvars.copy_context().run(
-        lambda: (var.set("copied"), future.add_done_callback(lambda _: seen.append(var.get())))
+        lambda: (var.set("copied"), future.add_done_callback(lambda _: seen.append(var.get())))  # type: ignore[func-returns-value]
     )
     future.add_done_callback(lambda _: seen.append(var.get()), context=given)
     future.set_result(None)
@@ -401,7 +401,7 @@ def test_a_cycle_through_a_result_or_a_callback_is_collected(loop: Loop) -> None
     first.set_result(by_result)
     second = loop.create_future()
     by_callback.future = second  # type: ignore[attr-defined]
-    second.add_done_callback(lambda _, node=by_callback: None)
+    second.add_done_callback(lambda _, node=by_callback: None)  # type: ignore[misc]
     del first, second, by_result, by_callback
     gc.collect()
     assert [ref() for ref in gone] == [None, None]

@@ -146,7 +146,7 @@ def test_handles_can_be_weakly_referenced_and_hold_their_context(loop: Loop) -> 
     handle = loop.call_soon(print, context=context)
     assert weakref.ref(handle)() is handle
     if hasattr(asyncio.Handle, "get_context"):
-        assert handle.get_context() is context
+        assert handle.get_context() is context  # type: ignore[attr-defined]
     handle.cancel()
 
 

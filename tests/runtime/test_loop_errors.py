@@ -172,15 +172,14 @@ async def test_debug_mode_refuses_call_soon_from_another_thread(runtime: Runtime
     loop.set_debug(False)
 
 
-def test_debug_mode_keeps_where_a_handle_and_a_task_were_made(
-    runtime: Runtime, loop: Loop
-) -> None:
+def test_debug_mode_keeps_where_a_handle_and_a_task_were_made(runtime: Runtime, loop: Loop) -> None:
     loop.set_debug(True)
     loop.call_soon(fail)
     run_once(loop)
     (context,) = runtime.take_errors()
-    assert any(frame.name.startswith("test_debug_mode_keeps") for frame in
-               context["source_traceback"])
+    assert any(
+        frame.name.startswith("test_debug_mode_keeps") for frame in context["source_traceback"]
+    )
 
 
 def test_run_sets_the_debug_flag(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE, Runtime, eventually
+from tests.support import PATIENCE, Runtime
 
 Loop = asyncio.AbstractEventLoop
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
@@ -36,7 +36,8 @@ def test_a_thread_wakes_a_sleeping_loop(loop: Loop) -> None:
 
 
 def test_calls_of_one_thread_keep_their_order_and_none_is_lost(loop: Loop) -> None:
-    each, seen = 2000, []  # type: int, list[tuple[int, int]]
+    each = 2000
+    seen: list[tuple[int, int]] = []
 
     def post(thread: int) -> None:
         for number in range(each):
@@ -243,31 +244,26 @@ async def test_wrap_future_follows_a_concurrent_future(aio: ModuleType) -> None:
     assert aio.wrap_future(wrapped) is wrapped
 
 
-def test_posting_to_a_loop_that_closes_never_crashes(runtime: Runtime) -> None:
+@pytest.mark.parametrize("turn", range(5))
+def test_posting_to_a_loop_that_closes_never_crashes(runtime: Runtime, turn: int) -> None:
     # A thread that keeps posting sees RuntimeError once the loop is closed, nothing worse.
-    for _ in range(5):
-        loop = runtime.new_event_loop()
-        errors: list[BaseException] = []
-        posted = threading.Event()
+    loop = runtime.new_event_loop()
+    errors: list[BaseException] = []
+    posted = threading.Event()
 
-        def post(
-            loop: Loop = loop,
-            errors: list[BaseException] = errors,
-            posted: threading.Event = posted,
-        ) -> None:
-            try:
-                while True:
-                    loop.call_soon_threadsafe(int)
-                    posted.set()
-            except BaseException as error:
-                errors.append(error)
+    def post() -> None:
+        try:
+            while True:
+                loop.call_soon_threadsafe(int)
+                posted.set()
+        except BaseException as error:
+            errors.append(error)
 
-        thread = threading.Thread(target=post)
-        thread.start()
-        posted.wait(PATIENCE)
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-        loop.close()
-        eventually(lambda errors=errors: bool(errors), "the posting thread ends")
-        thread.join()
-        assert [type(error) for error in errors] == [RuntimeError]
+    thread = threading.Thread(target=post)
+    thread.start()
+    posted.wait(PATIENCE)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    thread.join(PATIENCE)
+    assert [type(error) for error in errors] == [RuntimeError]

@@ -2,7 +2,6 @@
 
 import sys
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,8 @@ from tests.support import spin
 
 
 async def test_a_lock_lets_one_in_at_a_time_in_order(aio: ModuleType) -> None:
-    lock, seen, inside = aio.Lock(), [], 0  # type: Any, list[int], int
+    lock, inside = aio.Lock(), 0
+    seen: list[int] = []
 
     async def work(number: int) -> None:
         nonlocal inside
@@ -72,7 +72,8 @@ async def test_an_event_wakes_everyone(aio: ModuleType) -> None:
 
 
 async def test_a_condition_notifies_as_many_as_asked(aio: ModuleType) -> None:
-    condition, woken = aio.Condition(), []  # type: Any, list[int]
+    condition = aio.Condition()
+    woken: list[int] = []
 
     async def wait(number: int) -> None:
         async with condition:
@@ -92,7 +93,8 @@ async def test_a_condition_notifies_as_many_as_asked(aio: ModuleType) -> None:
 
 
 async def test_wait_for_a_predicate(aio: ModuleType) -> None:
-    condition, ready = aio.Condition(), []  # type: Any, list[int]
+    condition = aio.Condition()
+    ready: list[int] = []
 
     async def wait() -> int:
         async with condition:

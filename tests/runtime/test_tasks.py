@@ -325,7 +325,14 @@ async def test_two_tasks_share_a_given_context_and_see_each_other(aio: ModuleTyp
     await aio.gather(
         aio.create_task(talk("a"), context=context), aio.create_task(talk("b"), context=context)
     )
-    assert seen == ["a after unset", "b after a", "a after b", "b after a", "a after b", "b after a"]
+    assert seen == [
+        "a after unset",
+        "b after a",
+        "a after b",
+        "b after a",
+        "a after b",
+        "b after a",
+    ]
 
 
 async def test_current_task_is_the_running_one(aio: ModuleType) -> None:
@@ -449,7 +456,7 @@ async def test_a_task_that_nobody_holds_runs_to_its_end(aio: ModuleType) -> None
             gc.collect()
         ended.set_result(None)
 
-    aio.create_task(alone())  # noqa: RUF006 (nobody holding it is the test)
+    aio.create_task(alone())
     await aio.wait_for(ended, 5)
 
 

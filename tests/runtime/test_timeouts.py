@@ -120,9 +120,8 @@ async def test_the_inner_of_two_nested_timeouts(aio: ModuleType) -> None:
 
 async def test_the_outer_of_two_nested_timeouts(aio: ModuleType) -> None:
     with pytest.raises(TimeoutError):
-        async with aio.timeout(0.005) as outer:
-            async with aio.timeout(60) as inner:
-                await aio.sleep(60)
+        async with aio.timeout(0.005) as outer, aio.timeout(60) as inner:
+            await aio.sleep(60)
     assert outer.expired()
     assert not inner.expired()
 

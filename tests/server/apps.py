@@ -39,7 +39,7 @@ async def lifespan(scope: Any, receive: Any, send: Any) -> None:
 
 def query(scope: Any, name: str, default: str = "") -> str:
     values = parse_qs(scope["query_string"].decode())
-    return values.get(name, [default])[0]
+    return str(values.get(name, [default])[0])
 
 
 async def note(scope: Any, text: object) -> None:
@@ -116,7 +116,9 @@ async def do_hello(scope: Any, receive: Any, send: Any) -> None:
 async def do_scope(scope: Any, receive: Any, send: Any) -> None:
     seen = {key: plain(value) for key, value in scope.items()}
     seen["types"] = {key: type(value).__name__ for key, value in scope.items()}
-    seen["header types"] = sorted({type(part).__name__ for pair in scope["headers"] for part in pair})
+    seen["header types"] = sorted(
+        {type(part).__name__ for pair in scope["headers"] for part in pair}
+    )
     await respond(send, json.dumps(seen, default=repr).encode())
 
 
@@ -298,7 +300,10 @@ async def do_half_response(scope: Any, receive: Any, send: Any) -> None:
 
 async def do_short_response(scope: Any, receive: Any, send: Any) -> None:
     await start(send, headers=[(b"content-length", b"100")])
-    await send({"type": "http.response.body", "body": b"short"})
+    if query(scope, "gate"):
+        await send({"type": "http.response.body", "body": b"begin", "more_body": True})
+        await gate(scope).wait()
+    await send({"type": "http.response.body", "body": b"end"})
 
 
 async def do_long_response(scope: Any, receive: Any, send: Any) -> None:

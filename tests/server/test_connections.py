@@ -132,7 +132,11 @@ def test_too_many_headers_are_refused(server: Served) -> None:
 
 
 def test_a_client_that_leaves_without_a_word_is_no_error(server: Served) -> None:
-    for data in (b"", b"GET /hel", b"POST /length HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\nab"):
+    for data in (
+        b"",
+        b"GET /hel",
+        b"POST /length HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\nab",
+    ):
         with server.connect() as wire:
             wire.send(data)
     assert server.get("/hello").body == b"hello"

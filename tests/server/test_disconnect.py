@@ -16,9 +16,7 @@ def test_receive_says_disconnect_while_streaming_and_sends_are_harmless(
     server: Served, key: str
 ) -> None:
     with server.connect() as wire:
-        wire.send(
-            f"GET /disconnect_while_streaming?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode()
-        )
+        wire.send(f"GET /disconnect_while_streaming?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode())
         server.events(key)
     seen = server.events(key, 5)
     assert seen[:2] == ["waiting", "http.disconnect"]
@@ -54,7 +52,8 @@ def test_a_second_task_that_listens_can_be_cancelled(server: Served, key: str) -
 def test_a_cancelled_receive_loses_nothing_of_the_body(server: Served, key: str) -> None:
     with server.connect() as wire:
         wire.send(
-            f"POST /receive_again?key={key} HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\n\r\n".encode()
+            f"POST /receive_again?key={key} HTTP/1.1\r\n"
+            "host: t\r\ncontent-length: 4\r\n\r\n".encode()
         )
         assert server.events(key) == ["cancelled"]
         wire.send(b"body")

@@ -48,7 +48,9 @@ def test_every_key_is_there_with_its_type(wire: Wire) -> None:
 
 
 def test_headers_are_lower_case_bytes_in_order_with_duplicates(wire: Wire) -> None:
-    seen = scope(wire, headers="X-One: 1\r\ncookie: a=1\r\nX-ONE: 2\r\nCookie: b=2\r\nAccept: */*\r\n")
+    seen = scope(
+        wire, headers="X-One: 1\r\ncookie: a=1\r\nX-ONE: 2\r\nCookie: b=2\r\nAccept: */*\r\n"
+    )
     assert seen["header types"] == ["bytes"]
     # The order of lines with one name is kept; that of different names means nothing (RFC 9110,
     # section 5.3), and lines with one name may be given together.

@@ -596,8 +596,9 @@ unsafe extern "C" fn dealloc_plain<T: Class>(slf: *mut ffi::PyObject) {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         inst.data().retire();
-        std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
+        // First the dict, whose field may be part of the payload (`callable`): it is null after this.
         clear_dict(slf, T::cell().type_ptr());
+        std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
         // A block that was finalized is marked so for good: its next life would go unreported.
         if !finalized
             && std::ptr::eq(ty, T::cell().type_ptr())

@@ -517,8 +517,8 @@ where
     where
         F: for<'a> Fn(Inst<'a, T>) -> isize + Copy + 'static,
     {
-        // SAFETY: slots are called with an instance of their type.
         let value = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: slots are called with an instance of their type.
             item::<F>()(unsafe { Inst::from_ptr(slf) })
         }));
         match value.unwrap_or(-2) {

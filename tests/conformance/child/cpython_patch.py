@@ -139,9 +139,7 @@ def _shape_futures(module: Any, task: Any, future: Any) -> None:
     try:
         subclass: Any = type("SubFuture", (future,), {})
     except TypeError:
-        _drop(
-            module, "CSubFutureTests", "CSubFutureDoneCallbackTests", "CFutureInheritanceTests"
-        )
+        _drop(module, "CSubFutureTests", "CSubFutureDoneCallbackTests", "CFutureInheritanceTests")
     else:
         module.CSubFutureTests.cls = subclass
         module.CSubFutureDoneCallbackTests._new_future = lambda self: subclass(loop=self.loop)

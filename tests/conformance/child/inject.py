@@ -29,13 +29,56 @@ primitives: dict[str, Any] = {}
 
 # What may stand in for asyncio's own. The entry points run and Runner are no primitives: Rondel's
 # make a native loop whatever the policy says, and test_runners is all about the policy's loop.
-PRIMITIVES = """Future Task ensure_future create_task gather wait wait_for as_completed shield
-sleep current_task all_tasks run_coroutine_threadsafe wrap_future isfuture iscoroutine
-eager_task_factory create_eager_task_factory TaskGroup Timeout timeout timeout_at Lock Event
-Condition Semaphore BoundedSemaphore Barrier BrokenBarrierError Queue PriorityQueue LifoQueue
-QueueEmpty QueueFull QueueShutDown to_thread CancelledError InvalidStateError
-""".split()
-SUBMODULES = "tasks futures locks queues timeouts taskgroups threads exceptions".split()
+PRIMITIVES = [
+    "Future",
+    "Task",
+    "ensure_future",
+    "create_task",
+    "gather",
+    "wait",
+    "wait_for",
+    "as_completed",
+    "shield",
+    "sleep",
+    "current_task",
+    "all_tasks",
+    "run_coroutine_threadsafe",
+    "wrap_future",
+    "isfuture",
+    "iscoroutine",
+    "eager_task_factory",
+    "create_eager_task_factory",
+    "TaskGroup",
+    "Timeout",
+    "timeout",
+    "timeout_at",
+    "Lock",
+    "Event",
+    "Condition",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Barrier",
+    "BrokenBarrierError",
+    "Queue",
+    "PriorityQueue",
+    "LifoQueue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "to_thread",
+    "CancelledError",
+    "InvalidStateError",
+]
+SUBMODULES = [
+    "tasks",
+    "futures",
+    "locks",
+    "queues",
+    "timeouts",
+    "taskgroups",
+    "threads",
+    "exceptions",
+]
 
 
 def load(spec: str) -> Callable[[], Any]:

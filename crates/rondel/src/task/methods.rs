@@ -117,16 +117,6 @@ pub(crate) fn bound_wakeup(task: Inst<'_, Task>) -> PyRes<Obj> {
     method::bind(wakeup_def(), task.obj())
 }
 
-/// Whether `function` is the bound wake-up of `task`.
-pub(crate) fn is_wakeup_of(function: Ref<'_>, task: Inst<'_, Task>) -> bool {
-    bound_wakeup(task)
-        .and_then(|own| own.borrow().equals(function))
-        .unwrap_or_else(|raised| {
-            raised.clear();
-            false
-        })
-}
-
 fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
     let thrown = match call::method(names().result.borrow(), [fut]) {
         Ok(_value) => None,

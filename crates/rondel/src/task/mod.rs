@@ -21,7 +21,7 @@
 mod methods;
 mod step;
 
-pub(crate) use methods::{bound_wakeup, build, is_wakeup_of};
+pub(crate) use methods::{bound_wakeup, build};
 pub(crate) use step::{awake, step};
 
 use crate::consts::{names, stock};
