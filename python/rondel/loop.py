@@ -17,6 +17,7 @@ import asyncio
 import collections
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -37,6 +38,8 @@ logger = logging.getLogger("asyncio")
 
 # Every loop that is alive: asyncio.all_tasks() asks them for their native tasks.
 live_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+os.register_at_fork(after_in_child=_rondel._forked)
 
 
 class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):

@@ -153,6 +153,18 @@ async def test_the_end_of_the_peer_is_readable(aio: ModuleType) -> None:
     left.close()
 
 
+async def test_a_watched_socket_can_be_removed_after_it_was_closed(aio: ModuleType) -> None:
+    # anyio closes first: the loop has to know the object, as its number is -1 by then.
+    loop = aio.get_running_loop()
+    left, right = socket.socketpair()
+    loop.add_reader(left, print)
+    loop.add_writer(right, print)
+    left.close()
+    right.close()
+    assert loop.remove_reader(left) is True
+    assert loop.remove_writer(right) is True
+
+
 async def test_a_plain_descriptor_number_works(aio: ModuleType) -> None:
     loop = aio.get_running_loop()
     reading, writing = os.pipe()

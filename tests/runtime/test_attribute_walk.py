@@ -43,6 +43,8 @@ def outcome(call):
         return "loop"
     if value is None or isinstance(value, (bool, int)):
         return repr(value)
+    if callable(value):
+        return "callable"
     return type(value).__name__.replace("FutureIter", "iterator")
 
 def make(loop, kind, state):

@@ -194,6 +194,24 @@ def test_two_callbacks_may_share_one_context(loop: Loop) -> None:
     assert seen == ["from the first"]
 
 
+def test_a_callback_is_freed_outside_of_its_context(loop: Loop) -> None:
+    # What its end runs may enter the context again: a task's forgotten error does, from 3.12 on.
+    context = contextvars.copy_context()
+    seen: list[str] = []
+
+    class Callback:
+        def __call__(self) -> None: ...
+
+        def __del__(self) -> None:
+            context.run(seen.append, "entered again")
+
+    loop.call_soon(Callback(), context=context)
+    loop.call_later(0, Callback(), context=context)
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == ["entered again"] * 2
+
+
 @pytest.mark.parametrize("callback", [None, 3, "text"])
 def test_scheduling_what_cannot_be_called_is_reported(
     runtime: Runtime, loop: Loop, callback: Any

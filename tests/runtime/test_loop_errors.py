@@ -203,6 +203,18 @@ async def test_an_exception_nobody_retrieved_is_reported(runtime: Runtime) -> No
     assert isinstance(context["exception"], KeyError)
 
 
+async def test_a_stock_task_on_this_loop_reports_its_forgotten_exception(
+    runtime: Runtime,
+) -> None:
+    async def broken() -> None:
+        raise KeyError("unseen")
+
+    asyncio.Task(broken())
+    await spin(runtime.aio)
+    (context,) = runtime.take_errors()
+    assert context["message"] == "Task exception was never retrieved"
+
+
 async def test_a_future_exception_nobody_retrieved_is_reported(runtime: Runtime) -> None:
     future = runtime.aio.get_running_loop().create_future()
     future.set_exception(KeyError("unseen"))

@@ -56,13 +56,13 @@ def gate(scope: Any) -> asyncio.Event:
 
 
 async def read_body(receive: Any) -> bytes:
-    body, more = b"", True
+    body, more = bytearray(), True  # a bytes object would be copied whole for each part
     while more:
         message = await receive()
         assert message["type"] == "http.request", message
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    return body
+    return bytes(body)
 
 
 async def start(send: Any, status: int = 200, headers: Any = ()) -> None:

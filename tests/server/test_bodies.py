@@ -207,7 +207,7 @@ def test_a_response_that_ends_short_after_its_head_is_cut_off(server: Served, ke
         wire.send(f"GET /short_response?key={key}&gate=1 HTTP/1.1\r\nhost: t\r\n\r\n".encode())
         assert wire._until(b"begin")
         server.get(f"/release?key={key}")
-        assert wire.rest() == b"end"
+        assert wire.rest() in (b"", b"end")
 
 
 def test_a_response_never_exceeds_its_length(server: Served) -> None:

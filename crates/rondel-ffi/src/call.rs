@@ -1,5 +1,6 @@
 //! Calling Python: functions, methods, attributes, and resuming coroutines.
 
+use crate::entry;
 use crate::err::{PyRes, Raised};
 use crate::obj::{Obj, Ref};
 use pyo3::ffi;
@@ -20,14 +21,14 @@ pub enum Sent {
 #[inline]
 pub fn call0(callable: Ref<'_>) -> PyRes<Obj> {
     // SAFETY: alive; the result is a new reference or null with an error.
-    unsafe { Obj::from_owned(ffi::PyObject_CallNoArgs(callable.as_ptr())) }
+    unsafe { Obj::from_owned(entry::PyObject_CallNoArgs(callable.as_ptr())) }
 }
 
 /// `callable(arg)`.
 #[inline]
 pub fn call1(callable: Ref<'_>, arg: Ref<'_>) -> PyRes<Obj> {
     // SAFETY: as above.
-    unsafe { Obj::from_owned(ffi::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
+    unsafe { Obj::from_owned(entry::PyObject_CallOneArg(callable.as_ptr(), arg.as_ptr())) }
 }
 
 /// `callable(*args)` with a slice of borrowed references.
@@ -36,7 +37,7 @@ pub fn call(callable: Ref<'_>, args: &[Ref<'_>]) -> PyRes<Obj> {
     // SAFETY: `Ref` is transparent over the pointer; no argument-offset flag, so CPython does not
     // write before the slice.
     unsafe {
-        Obj::from_owned(ffi::PyObject_Vectorcall(
+        Obj::from_owned(entry::PyObject_Vectorcall(
             callable.as_ptr(),
             args.as_ptr().cast(),
             args.len(),
@@ -50,7 +51,7 @@ pub fn call_kw(callable: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj
     // SAFETY: `names` is a tuple of str; its length is taken off the positional count.
     unsafe {
         let named = ffi::PyTuple_Size(names.as_ptr()) as usize;
-        Obj::from_owned(ffi::PyObject_Vectorcall(
+        Obj::from_owned(entry::PyObject_Vectorcall(
             callable.as_ptr(),
             args.as_ptr().cast(),
             args.len() - named,
@@ -63,7 +64,7 @@ pub fn call_kw(callable: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj
 pub fn call_args(callable: Ref<'_>, args: &crate::method::Args<'_>) -> PyRes<Obj> {
     // SAFETY: the vector came from CPython for this very call.
     unsafe {
-        Obj::from_owned(ffi::PyObject_Vectorcall(
+        Obj::from_owned(entry::PyObject_Vectorcall(
             callable.as_ptr(),
             args.raw(),
             args.len(),
@@ -76,7 +77,7 @@ pub fn call_args(callable: Ref<'_>, args: &crate::method::Args<'_>) -> PyRes<Obj
 pub fn call_tuple(callable: Ref<'_>, args: Ref<'_>, kwargs: Option<Ref<'_>>) -> PyRes<Obj> {
     // SAFETY: `args` is a tuple, `kwargs` a dict or null.
     unsafe {
-        Obj::from_owned(ffi::PyObject_Call(
+        Obj::from_owned(entry::PyObject_Call(
             callable.as_ptr(),
             args.as_ptr(),
             kwargs.map_or(std::ptr::null_mut(), Ref::as_ptr),
@@ -89,7 +90,7 @@ pub fn call_tuple(callable: Ref<'_>, args: Ref<'_>, kwargs: Option<Ref<'_>>) -> 
 pub fn method<const N: usize>(name: Ref<'_>, args: [Ref<'_>; N]) -> PyRes<Obj> {
     // SAFETY: args[0] is the object; all alive for the call.
     unsafe {
-        Obj::from_owned(ffi::PyObject_VectorcallMethod(
+        Obj::from_owned(entry::PyObject_VectorcallMethod(
             name.as_ptr(),
             args.as_ptr().cast(),
             N,
@@ -103,7 +104,7 @@ pub fn method_kw(name: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj> 
     // SAFETY: as in `call_kw`.
     unsafe {
         let named = ffi::PyTuple_Size(names.as_ptr()) as usize;
-        Obj::from_owned(ffi::PyObject_VectorcallMethod(
+        Obj::from_owned(entry::PyObject_VectorcallMethod(
             name.as_ptr(),
             args.as_ptr().cast(),
             args.len() - named,
@@ -124,7 +125,7 @@ pub fn callback(callable: Ref<'_>, args: &[Option<Obj>]) -> PyRes<Obj> {
     }
     // SAFETY: vector[0] is scratch space that the offset flag lets CPython use.
     unsafe {
-        Obj::from_owned(ffi::PyObject_Vectorcall(
+        Obj::from_owned(entry::PyObject_Vectorcall(
             callable.as_ptr(),
             vector.as_ptr().add(1),
             count | OFFSET,
@@ -176,11 +177,11 @@ pub fn send_none(coro: Ref<'_>) -> Sent {
     unsafe {
         let status = if std::ptr::eq(coro.type_ptr(), &raw const ffi::PyCoro_Type) {
             match coroutine_send() {
-                Some(send) => send(coro.as_ptr(), ffi::Py_None(), &mut out),
-                None => ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out),
+                Some(send) => entry::send(send, coro.as_ptr(), &mut out),
+                None => entry::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out),
             }
         } else {
-            ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out)
+            entry::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &mut out)
         };
         match status {
             ffi::PySendResult::PYGEN_RETURN => match Obj::from_owned_opt(out) {
@@ -233,6 +234,18 @@ pub fn stop_value(raised: Raised) -> Sent {
             Obj::from_borrowed(value)
         })
     }
+}
+
+/// Runs `work` one level deeper in C's stack: a RecursionError instead of a stack overflow.
+pub fn nested<R>(work: impl FnOnce() -> PyRes<R>) -> PyRes<R> {
+    // SAFETY: a NUL-terminated text; each successful Enter is paired with the Leave below.
+    if unsafe { ffi::Py_EnterRecursiveCall(c" in a native call".as_ptr()) } != 0 {
+        return Err(Raised::assert_set());
+    }
+    let result = work();
+    // SAFETY: pairs with the Enter above. `work` does not unwind past its trampoline's guard.
+    unsafe { ffi::Py_LeaveRecursiveCall() };
+    result
 }
 
 /// Whether this is a coroutine object of an `async def` function.

@@ -24,6 +24,7 @@ pub mod call;
 pub mod callable;
 pub mod class;
 pub mod context;
+mod entry;
 pub mod err;
 pub mod fd;
 pub mod freelist;

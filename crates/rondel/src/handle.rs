@@ -253,6 +253,8 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         Err(raised) => Err(raised),
     };
     home.callback_over();
+    // Left before anything of the handle is dropped: a finalizer may want to enter it.
+    let left = home.leave();
     let outcome = match result {
         Ok(_result) => Ok(()),
         Err(raised) => failed(home, handle.inst(), raised),
@@ -261,7 +263,7 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     if !handle.lasting.get() && handle.refcount() > 1 {
         handle.release();
     }
-    outcome
+    outcome.and(left)
 }
 
 #[cold]

@@ -40,6 +40,11 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
             Builtin::Type.raise(&format!("{func}() needs a file descriptor and a callback"))
         );
     };
+    let file = if value::is_int(*fd) {
+        None
+    } else {
+        Some(fd.own())
+    };
     let fd = descriptor(*fd)?;
     let watcher = handle::watcher(slf, *callback, rest)?;
     let (mut reader, mut writer) = {
@@ -55,9 +60,11 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
     // Setting an interest that is set already would cost a system call and change nothing, unless
     // the descriptor was closed and its number reused: the driver finds that out.
     slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
+    let forgotten;
     let old = {
         let mut watches = slf.watches.borrow_mut();
         let watch = watches.entry(fd).or_default();
+        forgotten = std::mem::replace(&mut watch.file, file);
         let place = match side {
             Side::Reader => &mut watch.reader,
             Side::Writer => &mut watch.writer,
@@ -65,6 +72,7 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
         place.replace(watcher.clone())
     };
     debug_assert_eq!(old.is_some(), replaced);
+    drop(forgotten);
     if let Some(old) = old {
         handle::cancel_handle(old.inst())?;
     }
@@ -75,8 +83,16 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
     if slf.closed.get() {
         return Ok(Obj::bool(false));
     }
-    let fd = descriptor(fd)?;
-    let (old, reader, writer) = {
+    let known = slf.watches.borrow().iter().find_map(|(number, watch)| {
+        let same = watch.file.as_ref().is_some_and(|file| file.borrow().is(fd));
+        same.then_some(*number)
+    });
+    let fd = match known {
+        Some(number) if !value::is_int(fd) => number,
+        _ => descriptor(fd)?,
+    };
+    // What leaves the table is dropped after the borrow: a socket's end may run Python code.
+    let (old, reader, writer, _forgotten) = {
         let mut watches = slf.watches.borrow_mut();
         let Some(watch) = watches.get_mut(&fd) else {
             return Ok(Obj::bool(false));
@@ -85,11 +101,13 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
             Side::Reader => watch.reader.take(),
             Side::Writer => watch.writer.take(),
         };
-        let state = (old, watch.reader.is_some(), watch.writer.is_some());
-        if !state.1 && !state.2 {
-            watches.remove(&fd);
-        }
-        state
+        let (reader, writer) = (watch.reader.is_some(), watch.writer.is_some());
+        let forgotten = if reader || writer {
+            None
+        } else {
+            watches.remove(&fd)
+        };
+        (old, reader, writer, forgotten)
     };
     let Some(old) = old else {
         return Ok(Obj::bool(false));

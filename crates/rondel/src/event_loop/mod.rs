@@ -15,7 +15,7 @@ mod methods;
 mod turn;
 
 pub(crate) use methods::{add_deadline, build, create_task_with};
-pub(crate) use turn::{begin_step, end_step};
+pub(crate) use turn::{begin_step, end_step, forked};
 
 use crate::future::Future;
 use crate::handle::Handle;
@@ -98,6 +98,8 @@ impl Due {
 pub(crate) struct Watch {
     pub(crate) reader: Option<Own<Handle>>,
     pub(crate) writer: Option<Own<Handle>>,
+    /// The file object, if it was given by one: it names the watch even after it was closed.
+    pub(crate) file: Option<Obj>,
 }
 
 #[derive(Default)]
@@ -131,6 +133,8 @@ pub(crate) struct LoopBase {
     polled: Cell<u64>,
     /// Turns since then.
     turns: Cell<u32>,
+    /// The process's forks when the run began.
+    forks: Cell<u32>,
     /// Seconds; debug mode reports callbacks that take longer.
     slow_callback: Cell<f64>,
 }
@@ -174,6 +178,11 @@ impl Class for LoopBase {
         }
         if let Ok(timers) = self.timers.try_borrow() {
             timers.for_each(|due| visit.obj(due.obj()));
+        }
+        if let Ok(watches) = self.watches.try_borrow() {
+            for file in watches.values().filter_map(|w| w.file.as_ref()) {
+                visit.obj(file.borrow());
+            }
         }
         if let Ok(watches) = self.watches.try_borrow() {
             for handle in watches
@@ -335,6 +344,8 @@ impl LoopBase {
                 Some(Ready::Step(task) | Ready::Awake(task)) => {
                     rondel_ffi::class::track(task.inst())
                 }
+                // Somebody may keep it in a cycle, and it will never run and let go.
+                Some(Ready::Run(handle)) => rondel_ffi::class::track(handle.inst()),
                 Some(other) => drop(other),
                 None => break,
             }

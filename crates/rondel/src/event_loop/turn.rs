@@ -15,12 +15,13 @@
 //! keyed by the loop; to look there it asks for the loop's hash, and that is when we write the entry.
 
 use super::{CURRENT, Due, IoEvent, LoopBase, Ready, closed_error};
-use crate::consts::stock;
-use crate::{handle, task};
+use crate::consts::{names, stock};
+use crate::{future, handle, task};
 use rondel_core::clock;
 use rondel_core::driver;
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::{Inst, Obj, PyRes, gil, local, value};
+use rondel_ffi::{Inst, Obj, PyRes, Raised, gil, local, value};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// While callbacks are ready, the system is asked for events after this many turns, or when the
@@ -31,6 +32,20 @@ const TURNS_PER_POLL: u32 = 32;
 /// A timer this near (nanoseconds) on the coarse clock may be due: the precise one decides. More
 /// than the coarse clock's tick.
 const NEAR: u64 = 20_000_000;
+
+/// How often this process's ancestors have forked since the module was loaded.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// In a forked child: no loop runs here, and one that goes on running says that it must not.
+pub(crate) fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    let inherited = CURRENT.take();
+    drop(inherited);
+}
 
 /// Pops the loop from the thread's stack of running loops, however the run ends.
 struct Running<'a>(Inst<'a, LoopBase>);
@@ -49,6 +64,7 @@ pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     if slf.running.replace(true) {
         return Err(Builtin::Runtime.raise("This event loop is already running"));
     }
+    slf.forks.set(forks());
     // The first turn polls: what has arrived since the last run is seen by the shortest run.
     slf.polled.set(0);
     CURRENT.with_borrow_mut(|stack| stack.push(slf.own()));
@@ -96,6 +112,12 @@ fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
 
 /// Asks the system for events; blocks only when `idle`.
 fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes<()> {
+    if slf.forks.get() != forks() {
+        return Err(Builtin::Runtime.raise(
+            "this event loop was running when the process forked, and the child shares its \
+             descriptors with the parent: make a new loop in the child",
+        ));
+    }
     gil::release_orphans();
     let timeout = if idle {
         let next = slf.timers.borrow_mut().next_deadline();
@@ -219,11 +241,28 @@ fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
     Ok(())
 }
 
+/// What a native entry could not do for an exception of user code (a repr, a property, a future's
+/// method): to the exception handler, as from a Handle of asyncio's. Only what ends the loop is left.
+#[cold]
+fn failed(slf: Inst<'_, LoopBase>, raised: Raised) -> PyRes<()> {
+    let exc = raised.fetch();
+    slf.callback_over();
+    if handle::ends_loop(exc.borrow()) {
+        return Err(err::raise_instance(exc.borrow()));
+    }
+    let context = value::dict()?;
+    let message = value::str("Exception in the event loop's handling of a task or a future")?;
+    value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
+    value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
+    future::call_handler(slf.obj(), context.borrow())
+}
+
 #[inline(always)]
 fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
-    match entry {
+    let outcome = match entry {
         Ready::Step(task) => task::step(slf, task, None),
-        Ready::Run(handle) => handle::run(slf, handle),
+        // It has told the handler itself.
+        Ready::Run(handle) => return handle::run(slf, handle),
         Ready::Awake(task) => task::awake(slf, task),
         Ready::Throw(pair) => task::step(slf, pair.0, Some(pair.1)),
         Ready::Expire(timeout) => crate::primitives::timeout::expire(timeout),
@@ -231,7 +270,8 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
         Ready::GroupChild(group, child) => crate::primitives::task_group::child_done(group, child),
         Ready::RequestDone(cycle, task) => crate::server::finished(cycle, task.obj()),
         Ready::Io(transport, event) => crate::net::tcp::on_event(slf, transport, event),
-    }
+    };
+    outcome.or_else(|raised| failed(slf, raised))
 }
 
 /// Debug mode: reports a callback that took too long, as asyncio words it.

@@ -331,11 +331,12 @@ pub(crate) fn cancel_any(fut: Inst<'_, Future>, message: Option<Obj>) -> PyRes<b
     match fut.kind.get() {
         Kind::Future if fut.is_exact() => cancel_plain(fut, message),
         Kind::Task if fut.obj().exact::<Task>().is_some() => match fut.obj().exact::<Task>() {
-            Some(task) => crate::task::cancel(task, message),
+            // A chain of tasks that await each other may be as long as it likes.
+            Some(task) => call::nested(|| crate::task::cancel(task, message)),
             None => Ok(false),
         },
         Kind::Gather => match fut.obj().exact::<Gather>() {
-            Some(gather) => crate::primitives::gather::cancel(gather, message),
+            Some(gather) => call::nested(|| crate::primitives::gather::cancel(gather, message)),
             None => Ok(false),
         },
         _ => cancel_python(fut.obj(), message),

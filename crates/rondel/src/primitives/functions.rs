@@ -75,6 +75,12 @@ fn running_loop(args: Args<'_>) -> PyRes<Obj> {
     Ok(event_loop::running().map_or_else(Obj::none, rondel_ffi::Own::into_obj))
 }
 
+/// `_forked()`: called in the child after a fork.
+fn forked(_args: Args<'_>) -> PyRes<Obj> {
+    event_loop::forked();
+    Ok(Obj::none())
+}
+
 /// `sleep`, as a coroutine function.
 pub(crate) fn sleep_function() -> PyRes<Obj> {
     callable::coroutine_function(sleep::sleep, stock().sleep.borrow())
@@ -113,5 +119,6 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
             timeout::timeout_at,
         ),
         method::function(c"_running_loop", c"The Rondel loop that runs in this thread, or None.", running_loop),
+        method::function(c"_forked", c"Called in the child after a fork.", forked),
     ]
 }

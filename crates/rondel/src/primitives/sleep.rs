@@ -103,7 +103,9 @@ pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
         inner: ObjCell::new(None),
         stage: Cell::new(Stage::Created),
     };
-    Ok(alloc(sleep, false)?.into_obj())
+    // Only a result can be part of a cycle.
+    let track = result.is_some_and(|result| !result.is_none());
+    Ok(alloc(sleep, track)?.into_obj())
 }
 
 #[inline(always)]

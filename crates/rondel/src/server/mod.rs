@@ -1,7 +1,7 @@
 //! ASGI over `rondel-http`, on the loop that steps the application's coroutines.
 //!
 //! ```text
-//!  driver.turn (no GIL)                          batch (GIL)
+//!  driver.turn (GIL not needed)                   batch (GIL)
 //!  ─────────────────────                         ──────────────────────────────────────────
 //!  hyper reads a head ─► Service::call           Door::enter: scope, Cycle, app(scope, …)
 //!                          └► Door (a queue) ──►   └► Task ──steps──► the application

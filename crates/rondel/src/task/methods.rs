@@ -24,6 +24,8 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     let Some(coro) = coro else {
         return Err(Builtin::Type.raise("Task() needs a coroutine"));
     };
+    // A second `__init__` may name another loop: the first one's list must forget the task.
+    super::unregister(slf.data());
     future::methods_init_on(slf.up(), loop_.and_then(Ref::not_none))?;
     slf.future.kind.set(Kind::Task);
     if let Err(raised) = check_coroutine(coro) {
@@ -123,7 +125,7 @@ fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
         Err(raised) => Some(raised.fetch()),
     };
     match slf.future.home.get() {
-        Some(home) => super::step(home.inst(), slf.own(), thrown)?,
+        Some(home) => step::woken(home.inst(), slf, thrown)?,
         None => step::step_foreign(slf.own(), thrown)?,
     }
     Ok(Obj::none())

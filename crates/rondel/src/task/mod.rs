@@ -254,8 +254,9 @@ pub(crate) fn create(
     Ok(task)
 }
 
-/// Adds a task to its loop's list.
+/// Adds a task to its loop's list, once: a stale entry would outlive the task.
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
+    unregister(task.data());
     let mut tasks = home.tasks.borrow_mut();
     tasks.push(Weak::new(task));
     task.index

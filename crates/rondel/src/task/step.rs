@@ -32,6 +32,32 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     settle(Some(home), task, sent)
 }
 
+/// Steps a task whose foreign future has called it: at once when its loop has, else on its loop.
+pub(super) fn woken(
+    home: Inst<'_, LoopBase>,
+    task: Inst<'_, Task>,
+    thrown: Option<Obj>,
+) -> PyRes<()> {
+    let here = event_loop::running().is_some_and(|running| running.obj().is(home.obj()));
+    if !here {
+        // A future that calls back in its own thread: asyncio would step the task there.
+        home.check_open()?;
+        home.push(match thrown {
+            Some(exc) => Ready::Throw(Box::new((task.own(), exc))),
+            None => Ready::Step(task.own()),
+        });
+        home.wake();
+        return Ok(());
+    }
+    if let Some(current) = event_loop::current_task(home)? {
+        let (task, current) = (value::repr(task.obj())?, value::repr(current.borrow())?);
+        return Err(Builtin::Runtime.raise(&format!(
+            "Cannot enter into task {task} while another task {current} is being executed."
+        )));
+    }
+    step(home, task.own(), thrown)
+}
+
 /// Steps a task of another loop; called by that loop with the task's context entered.
 pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
     if task.future.done() {
@@ -61,6 +87,8 @@ pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
 pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     let outer_task = event_loop::current_task(home)?;
     let outer_context = home.suspend_context();
+    // What was published of the outer task would pass for the inner one's.
+    event_loop::end_step(home);
     let outcome = step(home, task.clone(), None);
     if task.future.done() {
         // As asyncio: what has ended before anybody saw it keeps no coroutine.
