@@ -273,7 +273,7 @@ impl<T: Class> Weak<T> {
     /// The instance. Sound because registries drop the pointer when the instance is deallocated.
     #[inline(always)]
     pub fn get(&self) -> Inst<'_, T> {
-        // SAFETY: see above: each registered class removes itself in `clear`, which precedes its end.
+        // SAFETY: see above: each registered class removes itself in `retire`, which precedes its end.
         unsafe { Inst::from_ptr(self.0) }
     }
 }

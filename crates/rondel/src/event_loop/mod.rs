@@ -247,12 +247,15 @@ impl LoopBase {
         self.in_callback.set(false);
     }
 
-    /// Leaves the entered context unless user code runs in it right now.
+    /// Leaves the entered context unless user code runs in it right now. In another thread (a
+    /// future's last reference may go anywhere) there is nothing to leave: it is entered in the
+    /// loop's.
     pub(crate) fn leave_between_callbacks(&self) -> PyRes<()> {
-        if self.in_callback.get() {
-            Ok(())
-        } else {
+        let here = running().is_some_and(|home| std::ptr::eq(home.inst().data(), self));
+        if here && !self.in_callback.get() {
             self.leave()
+        } else {
+            Ok(())
         }
     }
 
