@@ -2,7 +2,7 @@
 
 use super::{Future, Kind};
 use crate::consts::names;
-use crate::event_loop::LoopBase;
+use crate::event_loop;
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
 
 /// `Task exception was never retrieved`, through the loop's exception handler.
@@ -49,7 +49,10 @@ fn type_name(fut: Inst<'_, Future>) -> PyRes<String> {
 pub(crate) fn call_handler(loop_: Ref<'_>, context: Ref<'_>) -> PyRes<()> {
     // The handler runs in the context of what failed, which must not be the one that the loop still
     // has entered from the callback before.
-    if let Some(home) = loop_.cast::<LoopBase>() {
+    // Another thread's loop keeps its own.
+    if let Some(home) = event_loop::running()
+        && home.obj().is(loop_)
+    {
         home.leave_between_callbacks()?;
     }
     let _none: Obj = call::method(names().call_exception_handler.borrow(), [loop_, context])?;
