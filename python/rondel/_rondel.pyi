@@ -67,18 +67,17 @@ class LoopBase:
     def _current_task(self) -> asyncio.Task[Any] | None: ...
     def _timer_count(self) -> int: ...
 
-@disjoint_base
 class Future(asyncio.Future[_T]):
     """A native ``asyncio.Future``."""
 
 @disjoint_base
-class Task(asyncio.Task[_T]):
+class Task(Future[_T], asyncio.Task[_T]):
     """A native ``asyncio.Task``."""
 
     def get_context(self) -> contextvars.Context: ...
 
 @final
-class _GatheringFuture(asyncio.Future[_T]):
+class _GatheringFuture(Future[_T]):
     """What ``gather`` returns; cancelling it cancels its children."""
 
 @final

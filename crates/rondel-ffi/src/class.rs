@@ -1,20 +1,30 @@
-//! Hand-written heap types: a Rust payload inside a Python object.
+//! Hand-written heap types: Rust payloads inside a Python object.
 //!
 //! ```text
-//!  plain type                      type based on a C type (asyncio's Task, Future)
-//!  ┌────────────┬───────────┐      ┌────────────┬──────────────────┬───────────┐
-//!  │ PyObject   │ payload T │      │ PyObject   │ the base's fields│ payload T │
-//!  └────────────┴───────────┘      └────────────┴─ (all zero) ─────┴───────────┘
-//!               ^ offset                                           ^ offset
+//!  plain                     over a C type                         behind a C type
+//!  ┌──────────┬─────────┐    ┌──────────┬───────────┬───────┐      ┌──────────┬────────┬─────────┐
+//!  │ PyObject │payload T│    │ PyObject │ payload T │ dict… │      │ PyObject │ C base │payload T│
+//!  └──────────┴─────────┘    └──────────┴───────────┴───────┘      └──────────┴─ zero ─┴─────────┘
+//!             ^ offset                  ^ offset: on top of the               ^ offset
+//!                                         base's unused fields
 //! ```
 //!
 //! The payload uses interior mutability (`Cell`, `RefCell`, [`ObjCell`]); the GIL serialises it.
 //!
+//! A class that [`TypeBuilder::extends`] another of ours holds two payloads, each at its own class's
+//! offset: a task is a `Future` and a `Task`.
+//!
+//! *Over* a C type: the base's constructor, destructor and methods never see the instance, but its
+//! methods called by hand (`asyncio.Task.get_name(task)`) do. The payload's author lays it out so
+//! that those find nothing (see `future` in the crate above); `is_laid_out` refuses Python classes that
+//! would be allocated by the C base.
+//!
 //! # Life of an instance
-//! * `alloc` (native code) or `tp_new` (Python) writes `T::default()` as the payload.
-//! * The collector sees it through [`Class::traverse`] and breaks cycles by [`Class::clear`].
-//! * Deallocation: [`Class::finalize`] if [`Class::needs_finalize`], then [`Class::retire`], then the
-//!   payload is dropped, then the memory goes to the free list, or to the base's own deallocator, which frees weakrefs and `__dict__`.
+//! * `alloc` (native code) writes the payloads given, `tp_new` (Python) the default ones.
+//! * The collector sees them through [`Class::traverse`] and breaks cycles by [`Class::clear`].
+//! * Deallocation: [`Class::finalize`] if [`Class::needs_finalize`], then weak references are cleared,
+//!   then [`Class::retire`], then `__dict__` goes, then the payloads are dropped, then the memory goes
+//!   to the free list or back. Behind a C type the base's own deallocator does what it knows.
 //!   [`Class::needs_finalize`] reads plain flags only: a base's deallocator may still ask for it
 //!   when the payload has been dropped.
 
@@ -34,8 +44,8 @@ pub struct ClassCell {
     ty: AtomicPtr<ffi::PyTypeObject>,
     offset: AtomicUsize,
     base_dealloc: AtomicUsize,
-    /// Bytes behind the payload (the list of weak references).
-    tail: AtomicUsize,
+    /// `tp_basicsize`.
+    size: AtomicUsize,
 }
 
 impl ClassCell {
@@ -45,7 +55,7 @@ impl ClassCell {
             ty: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
             base_dealloc: AtomicUsize::new(0),
-            tail: AtomicUsize::new(0),
+            size: AtomicUsize::new(0),
         }
     }
 
@@ -72,7 +82,7 @@ pub trait Class: Default + 'static {
     /// registries that know it without a reference, and lowers the flags of `needs_finalize`.
     fn retire(&self) {}
     /// Whether [`Class::finalize`] has something to say about this instance. Must be cheap.
-    fn needs_finalize(&self) -> bool {
+    fn needs_finalize(_slf: Inst<'_, Self>) -> bool {
         false
     }
     /// Reports on an object that is going away (its exception was never retrieved, say).
@@ -89,11 +99,12 @@ pub trait Class: Default + 'static {
     }
 }
 
-/// Says that a class's payload starts with its base's payload, at the same offset.
+/// Says that instances of this class hold a base's payload as well, at the base's offset.
 ///
 /// # Safety
-/// `Self` is `repr(C)` with a `B` as its first field, its Python type derives from (or is laid out
-/// as) B's, and both cells were given the same offset.
+/// Every instance has a `B` at the offset in B's cell. Either the type is built with
+/// [`TypeBuilder::extends`], which keeps that payload, or `Self` is `repr(C)`, has a `B` as its first
+/// field, and both cells are given one offset.
 pub unsafe trait Extends<B: Class>: Class {}
 
 // ------------------------------------------------------------------------------- references
@@ -421,7 +432,61 @@ impl Visit {
     }
 }
 
-unsafe extern "C" fn traverse_slot<T: Class>(
+/// What an instance holds besides its class's own payload. Every function takes a live instance
+/// (`init`: fresh memory of one) whose type was built with this `Rest`.
+trait Rest: 'static {
+    unsafe fn traverse(slf: *mut ffi::PyObject, visit: &mut Visit);
+    unsafe fn retire(slf: *mut ffi::PyObject);
+    unsafe fn clear(slf: *mut ffi::PyObject);
+    unsafe fn drop(slf: *mut ffi::PyObject);
+    unsafe fn init(slf: *mut ffi::PyObject);
+}
+
+/// Nothing else.
+struct Nothing;
+
+impl Rest for Nothing {
+    unsafe fn traverse(_slf: *mut ffi::PyObject, _visit: &mut Visit) {}
+    unsafe fn retire(_slf: *mut ffi::PyObject) {}
+    unsafe fn clear(_slf: *mut ffi::PyObject) {}
+    unsafe fn drop(_slf: *mut ffi::PyObject) {}
+    unsafe fn init(_slf: *mut ffi::PyObject) {}
+}
+
+/// The payload of a base of ours.
+struct Payload<B: Class>(PhantomData<B>);
+
+impl<B: Class> Rest for Payload<B> {
+    unsafe fn traverse(slf: *mut ffi::PyObject, visit: &mut Visit) {
+        // SAFETY: the trait's contract, here and below.
+        unsafe { Inst::<B>::from_ptr(slf).data().traverse(visit) }
+    }
+    unsafe fn retire(slf: *mut ffi::PyObject) {
+        // SAFETY: as above.
+        unsafe { Inst::<B>::from_ptr(slf).data().retire() }
+    }
+    unsafe fn clear(slf: *mut ffi::PyObject) {
+        // SAFETY: as above.
+        unsafe { Inst::<B>::from_ptr(slf).data().clear() }
+    }
+    unsafe fn drop(slf: *mut ffi::PyObject) {
+        // SAFETY: as above; called once, at the instance's end.
+        unsafe { std::ptr::drop_in_place(payload::<B>(slf)) }
+    }
+    unsafe fn init(slf: *mut ffi::PyObject) {
+        // SAFETY: as above; nothing is overwritten that would need a drop.
+        unsafe { payload::<B>(slf).write(B::default()) }
+    }
+}
+
+/// Where the payload of class `T` lies in an instance.
+#[inline(always)]
+unsafe fn payload<T: Class>(slf: *mut ffi::PyObject) -> *mut T {
+    // SAFETY: the caller's word that the instance has one.
+    unsafe { slf.cast::<u8>().add(T::cell().offset()).cast() }
+}
+
+unsafe extern "C" fn traverse_slot<T: Class, R: Rest>(
     slf: *mut ffi::PyObject,
     visit: ffi::visitproc,
     arg: *mut c_void,
@@ -444,6 +509,7 @@ unsafe extern "C" fn traverse_slot<T: Class>(
         }
         if v.status == 0 {
             inst.data().traverse(&mut v);
+            R::traverse(slf, &mut v);
         }
         #[cfg(Py_3_13)]
         if v.status == 0 && (*own).tp_flags & MANAGED_DICT != 0 {
@@ -510,10 +576,13 @@ unsafe fn clear_dict(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) {
     }
 }
 
-unsafe extern "C" fn clear_slot<T: Class>(slf: *mut ffi::PyObject) -> c_int {
+unsafe extern "C" fn clear_slot<T: Class, R: Rest>(slf: *mut ffi::PyObject) -> c_int {
     // SAFETY: called by the collector on an instance of T.
     unsafe {
+        // Registries first: clearing runs Python code, which must not meet half an object there.
+        R::retire(slf);
         Inst::<T>::from_ptr(slf).data().clear();
+        R::clear(slf);
         clear_dict(slf, T::cell().type_ptr());
     }
     0
@@ -522,7 +591,7 @@ unsafe extern "C" fn clear_slot<T: Class>(slf: *mut ffi::PyObject) -> c_int {
 unsafe extern "C" fn finalize_slot<T: Class>(slf: *mut ffi::PyObject) {
     // SAFETY: called once per object, alive for the call.
     let inst = unsafe { Inst::<T>::from_ptr(slf) };
-    if !inst.needs_finalize() {
+    if !T::needs_finalize(inst) {
         return;
     }
     // A finalizer runs wherever the last reference went: keep the caller's exception.
@@ -578,30 +647,35 @@ impl SavedError {
     }
 }
 
-unsafe extern "C" fn dealloc_plain<T: Class>(slf: *mut ffi::PyObject) {
-    // SAFETY: the reference count is zero: nobody else can see the object, which is freed once.
+/// Frees an instance that no C base has a part in: a plain one, or one over a C type.
+unsafe extern "C" fn dealloc_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
+    // SAFETY: the reference count is zero: nobody else can see the object, which is freed once. A
+    // Python subclass's deallocator leaves weak references and the dict to us, as our type has them.
     unsafe {
         let ty = ffi::Py_TYPE(slf);
+        let own = T::cell().type_ptr();
         let gc = (*ty).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0;
         let inst = Inst::<T>::from_ptr(slf);
-        let finalized = inst.needs_finalize();
-        if finalized && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
+        if T::needs_finalize(inst) && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
             return; // resurrected
         }
         if gc {
             ffi::PyObject_GC_UnTrack(slf.cast());
         }
-        let weak = (*T::cell().type_ptr()).tp_weaklistoffset;
-        if weak > 0 && !(*slf.cast::<u8>().offset(weak).cast::<*mut ffi::PyObject>()).is_null() {
+        let bare = is_bare(slf, own);
+        if !bare && (*own).tp_weaklistoffset != 0 {
             ffi::PyObject_ClearWeakRefs(slf);
         }
         inst.data().retire();
-        // First the dict, whose field may be part of the payload (`callable`): it is null after this.
-        clear_dict(slf, T::cell().type_ptr());
-        std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
-        // A block that was finalized is marked so for good: its next life would go unreported.
-        if !finalized
-            && std::ptr::eq(ty, T::cell().type_ptr())
+        R::retire(slf);
+        if !bare {
+            // Before the payload, which may have the dict's field in it: it is null after this.
+            clear_dict(slf, own);
+        }
+        std::ptr::drop_in_place(payload::<T>(slf));
+        R::drop(slf);
+        if bare
+            && std::ptr::eq(ty, own)
             && let Some(list) = T::freelist()
             && list.put(slf)
         {
@@ -615,8 +689,10 @@ unsafe extern "C" fn dealloc_plain<T: Class>(slf: *mut ffi::PyObject) {
     }
 }
 
-/// Whether nothing but the payload has ever been put into this instance of a based type: no dict, no
-/// weak references, no finalizer run. Its block can then be used again as it is.
+/// Whether this instance has nothing but its payloads: no dict, no weak references, no finalizer run
+/// (a block that was finalized is marked so for good: its next life would go unreported). Its block
+/// can then be used again as it is.
+#[inline(always)]
 unsafe fn is_bare(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: a live object of that type; offsets and the words before the GC header are its own.
     unsafe {
@@ -648,26 +724,20 @@ unsafe fn is_bare(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> bool {
     }
 }
 
-unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
-    // SAFETY: as in `dealloc_plain`; the base's fields are all zero, so its deallocator only frees
-    // weakrefs, the dict and the memory.
+/// Frees an instance behind a C base, whose deallocator frees weak references, dict and memory.
+unsafe extern "C" fn dealloc_behind<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
+    // SAFETY: as in `dealloc_whole`; the base's fields are as the base's own code left them.
     unsafe {
         let inst = Inst::<T>::from_ptr(slf);
-        if inst.needs_finalize() && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
+        if T::needs_finalize(inst) && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
             return; // resurrected
         }
         ffi::PyObject_GC_UnTrack(slf.cast());
         inst.data().retire();
-        std::ptr::drop_in_place(std::ptr::from_ref(inst.data()).cast_mut());
-        // From 3.14 on, asyncio's C code writes into the base's fields of any Future: no recycling.
-        if cfg!(not(Py_3_14))
-            && let Some(list) = T::freelist()
-            && std::ptr::eq(ffi::Py_TYPE(slf), T::cell().type_ptr())
-            && is_bare(slf, T::cell().type_ptr())
-            && list.put(slf)
-        {
-            return;
-        }
+        R::retire(slf);
+        std::ptr::drop_in_place(payload::<T>(slf));
+        R::drop(slf);
+        // No recycling: asyncio's C code may have written into the base's fields.
         #[cfg(not(Py_3_12))]
         let ty = ffi::Py_TYPE(slf);
         let base: ffi::destructor = std::mem::transmute::<usize, ffi::destructor>(
@@ -684,30 +754,50 @@ unsafe extern "C" fn dealloc_based<T: Class>(slf: *mut ffi::PyObject) {
 
 /// Makes an instance natively: no `__init__`, payload as given, tracked by the collector if `track`.
 #[inline(always)]
-pub fn alloc<T: Class>(payload: T, track: bool) -> PyRes<Own<T>> {
-    // SAFETY: the block is fresh (or recycled) and exclusively ours; the payload is written before
-    // anybody sees it, the base's fields are zeroed for its deallocator.
+pub fn alloc<T: Class>(body: T, track: bool) -> PyRes<Own<T>> {
+    // SAFETY: the block is exclusively ours; the payload is written before anybody sees it.
     unsafe {
-        let offset = T::cell().offset();
-        let ptr = match T::freelist().and_then(FreeList::take) {
-            // What lies before the payload is zero still: nobody writes there.
-            Some(block) => block,
-            None => {
-                let block = _PyObject_GC_New(T::cell().type_ptr());
-                if block.is_null() {
-                    return Err(Raised::assert_set());
-                }
-                let head = size_of::<ffi::PyObject>();
-                std::ptr::write_bytes(block.cast::<u8>().add(head), 0, offset - head);
-                block
-            }
-        };
-        let body = ptr.cast::<u8>().add(offset);
-        body.cast::<T>().write(payload);
-        let tail = T::cell().tail.load(Ordering::Relaxed);
-        if tail != 0 {
-            std::ptr::write_bytes(body.add(size_of::<T>()), 0, tail);
+        let ptr = block::<T>()?;
+        payload::<T>(ptr).write(body);
+        born(ptr, track)
+    }
+}
+
+/// Makes an instance of a class that extends another of ours: one payload for each.
+#[inline(always)]
+pub fn alloc_extended<T: Extends<B>, B: Class>(base: B, body: T, track: bool) -> PyRes<Own<T>> {
+    // SAFETY: as in `alloc`; `Extends` says that there is a B, which lies beside the T.
+    unsafe {
+        let ptr = block::<T>()?;
+        payload::<B>(ptr).write(base);
+        payload::<T>(ptr).write(body);
+        born(ptr, track)
+    }
+}
+
+/// Memory for an instance, untracked: all zero but for what a recycled block's payloads were.
+#[inline(always)]
+unsafe fn block<T: Class>() -> PyRes<*mut ffi::PyObject> {
+    if let Some(block) = T::freelist().and_then(FreeList::take) {
+        return Ok(block);
+    }
+    // SAFETY: the type is built; its instances have `size` bytes.
+    unsafe {
+        let block = _PyObject_GC_New(T::cell().type_ptr());
+        if block.is_null() {
+            return Err(Raised::assert_set());
         }
+        let head = size_of::<ffi::PyObject>();
+        let size = T::cell().size.load(Ordering::Relaxed);
+        std::ptr::write_bytes(block.cast::<u8>().add(head), 0, size - head);
+        Ok(block)
+    }
+}
+
+#[inline(always)]
+unsafe fn born<T: Class>(ptr: *mut ffi::PyObject, track: bool) -> PyRes<Own<T>> {
+    // SAFETY: a fresh instance whose payloads are written.
+    unsafe {
         let own = Own(Obj::from_owned(ptr)?, PhantomData);
         if track {
             ffi::PyObject_GC_Track(ptr.cast());
@@ -727,7 +817,7 @@ pub fn track<T: Class>(inst: Inst<'_, T>) {
     }
 }
 
-unsafe extern "C" fn new_slot<T: Class>(
+unsafe extern "C" fn new_slot<T: Class, R: Rest>(
     ty: *mut ffi::PyTypeObject,
     _args: *mut ffi::PyObject,
     _kwargs: *mut ffi::PyObject,
@@ -737,10 +827,8 @@ unsafe extern "C" fn new_slot<T: Class>(
     unsafe {
         let ptr = ffi::PyType_GenericAlloc(ty, 0);
         if !ptr.is_null() {
-            ptr.cast::<u8>()
-                .add(T::cell().offset())
-                .cast::<T>()
-                .write(T::default());
+            payload::<T>(ptr).write(T::default());
+            R::init(ptr);
         }
         ptr
     }
@@ -748,12 +836,45 @@ unsafe extern "C" fn new_slot<T: Class>(
 
 // ------------------------------------------------------------------------------- type objects
 
+/// Whose memory an instance's is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Ours alone (a base written in Python adds fields that nothing writes).
+    Plain,
+    /// Ours, on top of a C base's fields.
+    Over,
+    /// Ours behind a C base's fields.
+    Behind,
+}
+
+/// The slots that know all payloads.
+#[derive(Clone, Copy)]
+struct Life {
+    new: ffi::newfunc,
+    traverse: ffi::traverseproc,
+    clear: ffi::inquiry,
+    dealloc_whole: ffi::destructor,
+    dealloc_behind: ffi::destructor,
+}
+
+impl Life {
+    const fn of<T: Class, R: Rest>() -> Life {
+        Life {
+            new: new_slot::<T, R>,
+            traverse: traverse_slot::<T, R>,
+            clear: clear_slot::<T, R>,
+            dealloc_whole: dealloc_whole::<T, R>,
+            dealloc_behind: dealloc_behind::<T, R>,
+        }
+    }
+}
+
 /// Builds a heap type for the payload `T`.
 pub struct TypeBuilder<T: Class> {
     name: &'static CStr,
-    base: Option<Obj>,
-    /// The base is a class written in Python: its deallocator is not ours to call.
-    python_base: bool,
+    bases: Vec<Obj>,
+    place: Place,
+    life: Life,
     offset: usize,
     flags: std::ffi::c_ulong,
     subclassable: bool,
@@ -769,8 +890,9 @@ impl<T: Class> TypeBuilder<T> {
     pub fn new(name: &'static CStr) -> Self {
         TypeBuilder {
             name,
-            base: None,
-            python_base: false,
+            bases: Vec::new(),
+            place: Place::Plain,
+            life: Life::of::<T, Nothing>(),
             offset: size_of::<ffi::PyObject>(),
             flags: 0,
             subclassable: false,
@@ -782,10 +904,29 @@ impl<T: Class> TypeBuilder<T> {
         }
     }
 
-    /// Derives from a C type, placing the payload at `offset` (at least the base's size).
-    pub fn based_on(mut self, base: Obj, offset: usize) -> Self {
-        self.base = Some(base);
+    /// Derives from a C type, placing the payload behind it at `offset` (at least the base's size).
+    pub fn behind(mut self, base: Obj, offset: usize) -> Self {
+        self.bases = vec![base];
         self.offset = offset;
+        self.place = Place::Behind;
+        self
+    }
+
+    /// Derives from C types (and types of ours over them), placing the payload at `offset` on top of
+    /// fields that only their own constructors would fill.
+    pub fn over(mut self, bases: Vec<Obj>, offset: usize) -> Self {
+        self.bases = bases;
+        self.offset = offset;
+        self.place = Place::Over;
+        self
+    }
+
+    /// Instances hold a `B` too, where B's instances have it.
+    pub fn extends<B: Class>(mut self) -> Self
+    where
+        T: Extends<B>,
+    {
+        self.life = Life::of::<T, Payload<B>>();
         self
     }
 
@@ -793,15 +934,14 @@ impl<T: Class> TypeBuilder<T> {
     /// Its slots must stay empty: nothing releases them.
     pub fn over_python_class(mut self, base: Obj) -> Self {
         self.offset = basicsize(base.borrow()).next_multiple_of(size_of::<usize>());
-        self.base = Some(base);
-        self.python_base = true;
+        self.bases = vec![base];
         self
     }
 
     /// Allows Python subclasses and calls from Python (`tp_new`).
     pub fn subclassable(mut self) -> Self {
         self.subclassable = true;
-        self.slot(ffi::Py_tp_new, new_slot::<T> as *mut c_void)
+        self
     }
 
     pub(crate) fn slot(mut self, slot: c_int, function: *mut c_void) -> Self {
@@ -858,11 +998,9 @@ impl<T: Class> TypeBuilder<T> {
 
     /// Makes the type and fills the class's cell.
     pub fn build(mut self) -> PyRes<Obj> {
-        let based = self.base.is_some() && !self.python_base;
-        let dealloc: ffi::destructor = if based {
-            dealloc_based::<T>
-        } else {
-            dealloc_plain::<T>
+        let dealloc = match self.place {
+            Place::Behind => self.life.dealloc_behind,
+            Place::Plain | Place::Over => self.life.dealloc_whole,
         };
         self.slots.extend([
             ffi::PyType_Slot {
@@ -871,20 +1009,32 @@ impl<T: Class> TypeBuilder<T> {
             },
             ffi::PyType_Slot {
                 slot: ffi::Py_tp_traverse,
-                pfunc: traverse_slot::<T> as *mut c_void,
+                pfunc: self.life.traverse as *mut c_void,
             },
             ffi::PyType_Slot {
                 slot: ffi::Py_tp_clear,
-                pfunc: clear_slot::<T> as *mut c_void,
+                pfunc: self.life.clear as *mut c_void,
             },
             ffi::PyType_Slot {
                 slot: ffi::Py_tp_finalize,
                 pfunc: finalize_slot::<T> as *mut c_void,
             },
         ]);
-        let mut size = self.offset + size_of::<T>();
+        if self.subclassable {
+            self.slots.push(ffi::PyType_Slot {
+                slot: ffi::Py_tp_new,
+                pfunc: self.life.new as *mut c_void,
+            });
+        }
+        let inherited = self
+            .bases
+            .iter()
+            .map(|base| basicsize(base.borrow()))
+            .max()
+            .unwrap_or(0);
+        let mut size = (self.offset + size_of::<T>()).max(inherited);
         let mut members = Vec::new();
-        if self.weakrefs && !based {
+        if self.weakrefs && self.place == Place::Plain {
             let at = size.next_multiple_of(align_of::<*mut c_void>());
             size = at + size_of::<*mut c_void>();
             members.push(ffi::PyMemberDef {
@@ -941,19 +1091,18 @@ impl<T: Class> TypeBuilder<T> {
         };
         // SAFETY: the spec is well-formed, its arrays are leaked where CPython keeps them.
         let ty = unsafe {
-            match &self.base {
-                None => Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?,
-                Some(base) => {
-                    let bases = crate::value::tuple([base.clone()])?;
-                    Obj::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))?
-                }
+            if self.bases.is_empty() {
+                Obj::from_owned(ffi::PyType_FromSpec(&mut spec))?
+            } else {
+                let bases: Vec<Ref<'_>> = self.bases.iter().map(Obj::borrow).collect();
+                let bases = crate::value::tuple_of(&bases)?;
+                Obj::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))?
             }
         };
         let cell = T::cell();
         cell.offset.store(self.offset, Ordering::Relaxed);
-        cell.tail
-            .store(size - self.offset - size_of::<T>(), Ordering::Relaxed);
-        if let Some(base) = &self.base {
+        cell.size.store(size, Ordering::Relaxed);
+        if let Some(base) = self.bases.first() {
             // SAFETY: the base is a type object.
             let dealloc = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_dealloc };
             cell.base_dealloc
@@ -974,4 +1123,25 @@ pub fn basicsize(ty: Ref<'_>) -> usize {
             .tp_basicsize
             .max(0) as usize
     }
+}
+
+/// Whether instances of the Python class `ty` are made and freed by T's slots: T's type stands in its
+/// chain of *layout* bases (`tp_base`). A class can derive from T and yet be laid out as a C base
+/// that comes first; its instances would have no payload.
+pub fn is_laid_out<T: Class>(ty: Ref<'_>) -> bool {
+    let own = T::cell().type_ptr();
+    let mut at = ty.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: a type object's chain of bases is alive as long as it is.
+    unsafe {
+        while !at.is_null() && !std::ptr::eq(at, own) {
+            at = (*at).tp_base;
+        }
+    }
+    !at.is_null()
+}
+
+/// Whether the Python class `ty` derives from T's type.
+pub fn derives_from<T: Class>(ty: Ref<'_>) -> bool {
+    // SAFETY: callers pass a type object; T's is alive.
+    unsafe { ffi::PyType_IsSubtype(ty.as_ptr().cast(), T::cell().type_ptr()) != 0 }
 }

@@ -202,6 +202,33 @@ where
     )
 }
 
+/// A class method with positional and keyword arguments: `f(cls, args)`.
+pub fn class_fast<F>(name: &'static CStr, doc: &'static CStr, _f: F) -> MethodDef
+where
+    F: for<'a> Fn(Ref<'a>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+{
+    unsafe extern "C" fn tramp<F>(
+        cls: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargs: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
+    where
+        F: for<'a> Fn(Ref<'a>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+    {
+        // SAFETY: CPython passes the class and its vector, alive for the call.
+        guard(|| unsafe { item::<F>()(Ref::from_ptr(cls), Args::new(args, nargs as usize, names)) })
+    }
+    def(
+        name,
+        doc,
+        ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: tramp::<F>,
+        },
+        ffi::METH_FASTCALL | ffi::METH_KEYWORDS | ffi::METH_CLASS,
+    )
+}
+
 /// A read-only property.
 pub fn getter<T: Class, G>(name: &'static CStr, _get: G) -> PropertyDef
 where

@@ -21,24 +21,21 @@ mod server;
 mod task;
 
 use pyo3::prelude::*;
-use rondel_ffi::{Obj, PyRes, callable, class, method, module};
+use rondel_ffi::{Obj, PyRes, callable, method, module};
 
-/// Builds every type and function. Types that derive from asyncio's share one payload offset, so
-/// that a Task's or a gather's payload starts where a Future's does.
+/// Builds every type and function, bases first.
 fn fill(m: &module::Module) -> PyRes<()> {
     consts::load()?;
-    let stock = consts::stock();
-    let offset = class::basicsize(stock.task.borrow()).max(class::basicsize(stock.future.borrow()));
-    let offset = offset.next_multiple_of(16);
+    let place = future::Placement::choose(consts::stock());
     callable::build()?;
     let types: [(&std::ffi::CStr, Obj); 16] = {
         let [handle, timer] = handle::build()?;
         let [http_server, cycle, receive, send] = server::build()?;
         [
             (c"LoopBase", event_loop::build()?),
-            (c"Future", future::build(offset)?),
-            (c"Task", task::build(offset)?),
-            (c"_GatheringFuture", primitives::gather::build(offset)?),
+            (c"Future", future::build(place)?),
+            (c"Task", task::build(place)?),
+            (c"_GatheringFuture", primitives::gather::build(place)?),
             (c"Handle", handle),
             (c"TimerHandle", timer),
             (c"Timeout", primitives::timeout::build()?),

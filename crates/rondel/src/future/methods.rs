@@ -1,9 +1,12 @@
 //! The Python face of a future: methods, properties, slots.
 
-use super::{Callback, Future, State, add_callback, cancel_plain, fail, finish, iter, outcome};
+use super::{
+    Callback, Future, Placement, State, add_callback, cancel_plain, fail, finish, iter, outcome,
+};
 use crate::consts::{invalid_state, names, stock};
 use crate::event_loop::LoopBase;
-use rondel_ffi::class::{TypeBuilder, peek};
+use crate::task::Task;
+use rondel_ffi::class::{self, TypeBuilder, peek};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, SlotDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, PyRes, Raised, Ref, call, context, value};
@@ -381,12 +384,33 @@ fn set_cancel_message(slf: Inst<'_, Future>, value: Option<Ref<'_>>) -> PyRes<()
     Ok(())
 }
 
+/// `class C(StockSubclass, rondel.Future)`: CPython would lay its instances out as the first base's.
+fn init_subclass(class: Ref<'_>, args: Args<'_>) -> PyRes<Obj> {
+    let native = if class::derives_from::<Task>(class) {
+        class::is_laid_out::<Task>(class)
+    } else {
+        class::is_laid_out::<Future>(class)
+    };
+    if !native {
+        return Err(Builtin::Type.raise(
+            "this class would have the memory of asyncio's own Future or Task; \
+             list rondel's class before those that derive from asyncio's",
+        ));
+    }
+    let own = Future::type_object();
+    let builtins = call::import(c"builtins")?;
+    let find = call::getattr(builtins.borrow(), value::intern(c"super")?.borrow())?;
+    let next = call::call(find.borrow(), &[own, class])?;
+    let next = call::getattr(next.borrow(), value::intern(c"__init_subclass__")?.borrow())?;
+    call::call_args(next.borrow(), &args)
+}
+
 pub(crate) fn class_getitem_def() -> MethodDef {
     method::class_method(c"__class_getitem__", c"See PEP 585.", class_getitem)
 }
 
-/// The methods a future and a gather share with tasks. The payload of each begins with a `Future`
-/// at the same offset, which is why one function serves them all.
+/// The methods a future and a gather share with tasks. Each holds a `Future` at the same offset, which
+/// is why one function serves them all.
 pub(crate) fn future_methods() -> Vec<MethodDef> {
     vec![
         method::noargs::<Future, _>(
@@ -454,12 +478,23 @@ pub(crate) fn future_slots() -> [SlotDef; 2] {
 }
 
 /// `rondel.Future`, and the iterator of its `await`.
-pub(crate) fn build(offset: usize) -> PyRes<Obj> {
+pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     iter::build()?;
-    let mut builder = TypeBuilder::<Future>::new(c"rondel.Future")
+    let base = stock().future.clone();
+    let builder = TypeBuilder::<Future>::new(c"rondel.Future");
+    let mut builder = if place.over {
+        builder.over(vec![base], place.future)
+    } else {
+        builder.behind(base, place.future)
+    };
+    builder = builder
         .doc(c"A native asyncio.Future: an eventual result of an asynchronous operation.")
-        .based_on(stock().future.clone(), offset)
         .subclassable()
+        .method(method::class_fast(
+            c"__init_subclass__",
+            c"Refuse a class laid out as asyncio's.",
+            init_subclass,
+        ))
         .methods(future_methods())
         .methods([
             method::onearg::<Future, _>(

@@ -1,7 +1,7 @@
 //! The native Future: a subclass of `_asyncio.Future` whose state lives in a Rust payload.
 //!
-//! [`Future`] is also the first field of a Task's and a gather's payload, so everything here serves
-//! all three. A future belongs to a *home* loop. On a Rondel loop its callbacks become entries of
+//! A Task and a gather hold a [`Future`] too, at the same place, so everything here serves all
+//! three. A future belongs to a *home* loop. On a Rondel loop its callbacks become entries of
 //! the ready queue (no Handle, no Python call for native ones); on any other loop they go through
 //! that loop's `call_soon`, as asyncio does.
 //!
@@ -11,14 +11,24 @@
 //!     │ add_done_callback: kept                            │ add_done_callback: scheduled at once
 //! ```
 //!
-//! The inherited C fields stay zero; a test walks `dir()` of the types and calls everything, since a
-//! method that is not overridden here would read them.
+//! # Layout
+//! The payload lies on top of the C struct's fields: nothing of asyncio's C code looks into a
+//! subclass's instance by itself. Calls by hand do (`asyncio.Future.result(fut)`): they check
+//! `fut_loop` before all else, which stays null, so that they raise RuntimeError ("not initialized") or
+//! answer as for a pending future. What they use unchecked keeps its C meaning: `fut_cancel_msg` is
+//! an object here too, the state's ints and `__dict__` lie behind us. The one call that breaks an
+//! instance is `_asyncio.Future.__init__(fut)` (or Task's): it releases every C field first. Nothing
+//! makes it but code that names both; classes that would inherit it before ours are laid out as the C
+//! base, and `__init_subclass__` refuses them. [`Placement`] falls back to memory behind the C fields
+//! for an interpreter whose structs are not the known ones.
 
 mod iter;
+mod layout;
 mod methods;
 mod report;
 
 pub(crate) use iter::raise_thrown;
+pub(crate) use layout::Placement;
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
     build, class_getitem_def, future_methods, future_properties, future_slots,
@@ -33,7 +43,7 @@ use crate::server::Cycle;
 use crate::task::Task;
 use rondel_ffi::class::{ObjCell, OwnCell, Visit, peek};
 use rondel_ffi::freelist::FreeList;
-use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, err, value};
+use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, err, value};
 use std::cell::{Cell, OnceCell, RefCell};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,7 +56,7 @@ pub(crate) enum State {
     Cancelled,
 }
 
-/// Which of the three payloads that begin with a [`Future`] this is.
+/// Which of the three classes that hold a [`Future`] this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -89,6 +99,8 @@ pub(crate) struct Rare {
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Future {
+    /// C's `fut_loop`: null for ever.
+    stock_loop: Cell<usize>,
     /// The Rondel loop it belongs to; none before `__init__` or on another loop.
     pub(crate) home: OwnCell<LoopBase>,
     /// The result, or the exception of a failed future.
@@ -101,6 +113,10 @@ pub(crate) struct Future {
     pub(crate) blocking: Cell<bool>,
     /// The exception has not been retrieved yet.
     pub(crate) log_traceback: Cell<bool>,
+    /// A task's place in its loop's list of tasks, plus one; 0 when it is not there.
+    pub(crate) index: Cell<u32>,
+    /// C's `fut_cancel_msg`, which `asyncio.Task.cancel(task)` sets.
+    stock_cancel_message: ObjCell,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -114,6 +130,7 @@ impl Class for Future {
     fn traverse(&self, visit: &mut Visit) {
         visit.own(&self.home);
         visit.cell(&self.result);
+        visit.cell(&self.stock_cancel_message);
         peek(&self.first, |first| {
             if let Some(callback) = first {
                 callback.traverse(visit);
@@ -138,7 +155,8 @@ impl Class for Future {
     }
 
     fn clear(&self) {
-        self.log_traceback.set(false);
+        self.retire();
+        self.stock_cancel_message.set(None);
         drop(self.first.take());
         self.result.set(None);
         if let Some(rare) = self.rare.get() {
@@ -158,14 +176,15 @@ impl Class for Future {
 
     fn retire(&self) {
         self.log_traceback.set(false);
+        crate::task::unregister(self);
     }
 
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }
 
-    fn needs_finalize(&self) -> bool {
-        self.log_traceback.get()
+    fn needs_finalize(slf: Inst<'_, Self>) -> bool {
+        slf.log_traceback.get()
     }
 
     fn finalize(slf: Inst<'_, Self>) {
@@ -193,6 +212,7 @@ impl Future {
     #[inline(always)]
     pub(crate) fn on(home: Inst<'_, LoopBase>, kind: Kind) -> Future {
         Future {
+            stock_loop: Cell::new(0),
             home: OwnCell::new(Some(home.own())),
             result: ObjCell::new(None),
             first: Cell::new(None),
@@ -201,6 +221,8 @@ impl Future {
             kind: Cell::new(kind),
             blocking: Cell::new(false),
             log_traceback: Cell::new(false),
+            index: Cell::new(0),
+            stock_cancel_message: ObjCell::new(None),
         }
     }
 
@@ -244,6 +266,25 @@ impl Future {
     }
 }
 
+/// The future that a task or a gather is.
+pub(crate) trait AsFuture {
+    fn fut(&self) -> &Future;
+}
+
+impl<T: Extends<Future>> AsFuture for Inst<'_, T> {
+    #[inline(always)]
+    fn fut(&self) -> &Future {
+        self.up::<Future>().data()
+    }
+}
+
+impl<T: Extends<Future>> AsFuture for Own<T> {
+    #[inline(always)]
+    fn fut(&self) -> &Future {
+        self.inst().up::<Future>().data()
+    }
+}
+
 /// A pending future on a Rondel loop, as `loop.create_future()` makes it.
 #[inline(always)]
 pub(crate) fn create(home: Inst<'_, LoopBase>) -> PyRes<Own<Future>> {
@@ -284,6 +325,7 @@ pub(crate) fn add_callback(fut: Inst<'_, Future>, callback: Callback) -> PyRes<(
 #[inline(always)]
 pub(crate) fn finish(fut: Inst<'_, Future>, state: State, result: Option<Obj>) -> PyRes<()> {
     debug_assert!(state != State::Pending);
+    crate::task::unregister(fut.data());
     fut.state.set(state);
     fut.result.set(result);
     if let Some(callback) = fut.first.take() {

@@ -5,9 +5,9 @@
 
 use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase};
-use crate::future::{self, Callback, Future, Kind, State};
+use crate::future::{self, AsFuture, Callback, Future, Kind, Placement, State};
 use crate::task::{self, Task};
-use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc_extended};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -18,10 +18,9 @@ use std::collections::HashMap;
 /// Up to this many arguments, duplicates are found by comparing all pairs.
 const FEW: usize = 8;
 
+/// What a gather has besides its [`Future`].
 #[derive(Default)]
-#[repr(C)]
 pub(crate) struct Gather {
-    future: Future,
     /// In the order of the arguments; a duplicate argument stands twice.
     children: RefCell<Vec<Own<Future>>>,
     finished: Cell<usize>,
@@ -35,7 +34,7 @@ pub(crate) struct Gather {
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 
-// SAFETY: repr(C) with a Future first; built with the same offset (see `lib.rs`).
+// SAFETY: built with `extends::<Future>`.
 unsafe impl Extends<Future> for Gather {}
 
 impl Class for Gather {
@@ -43,7 +42,6 @@ impl Class for Gather {
         &CELL
     }
     fn traverse(&self, visit: &mut Visit) {
-        self.future.traverse(visit);
         if let Ok(children) = self.children.try_borrow() {
             for child in children.iter() {
                 visit.obj(child.obj());
@@ -51,21 +49,16 @@ impl Class for Gather {
         }
     }
     fn clear(&self) {
-        self.future.clear();
         self.message.set(None);
         let children = self.children.take();
         drop(children);
     }
-    fn retire(&self) {
-        self.future.retire();
-    }
-
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }
 
-    fn needs_finalize(&self) -> bool {
-        self.future.log_traceback.get()
+    fn needs_finalize(slf: Inst<'_, Self>) -> bool {
+        slf.fut().log_traceback.get()
     }
     fn finalize(slf: Inst<'_, Self>) {
         Future::finalize(slf.up());
@@ -89,9 +82,9 @@ pub(super) fn gather(args: Args<'_>) -> PyRes<Obj> {
         }
         return_exceptions = value.truthy()?;
     }
-    let outer = alloc(
+    let outer = alloc_extended(
+        Future::on(home.inst(), Kind::Gather),
         Gather {
-            future: Future::on(home.inst(), Kind::Gather),
             children: RefCell::new(Vec::with_capacity(args.len())),
             finished: Cell::new(0),
             expected: Cell::new(0),
@@ -167,13 +160,13 @@ fn native_child(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Result<Ow
     }
     let same_loop = match made.borrow().cast::<Task>() {
         Some(task) => task
-            .future
+            .fut()
             .home
             .peek()
             .is_some_and(|h| h.obj().is(home.obj())),
         None => match made.borrow().exact::<Gather>() {
             Some(gather) => gather
-                .future
+                .fut()
                 .home
                 .peek()
                 .is_some_and(|h| h.obj().is(home.obj())),
@@ -217,8 +210,8 @@ fn hand_over(outer: &Own<Gather>, awaitables: &[Ref<'_>], at: usize, other: Obj)
 /// A child is done (asyncio's `_done_callback`).
 pub(crate) fn child_done(outer: Own<Gather>, child: Own<Future>) -> PyRes<()> {
     outer.finished.set(outer.finished.get() + 1);
-    if outer.future.done() || outer.expected.get() == 0 {
-        if outer.future.done() && child.state.get() == State::Failed {
+    if outer.fut().done() || outer.expected.get() == 0 {
+        if outer.fut().done() && child.state.get() == State::Failed {
             child.log_traceback.set(false);
         }
         return Ok(());
@@ -267,7 +260,7 @@ fn result_of(child: &Own<Future>) -> PyRes<Obj> {
 
 /// `gather.cancel(msg)`: cancels the children; they decide.
 pub(crate) fn cancel(outer: Inst<'_, Gather>, message: Option<Obj>) -> PyRes<bool> {
-    if outer.future.done() {
+    if outer.fut().done() {
         return Ok(false);
     }
     let children: Vec<Own<Future>> = outer.children.borrow().clone();
@@ -290,7 +283,7 @@ fn cancel_method(slf: Inst<'_, Gather>, args: Args<'_>) -> PyRes<Obj> {
 }
 
 fn set_result(slf: Inst<'_, Gather>, result: Ref<'_>) -> PyRes<Obj> {
-    if slf.future.done() {
+    if slf.fut().done() {
         return Err(crate::consts::invalid_state("invalid state"));
     }
     future::finish(slf.up(), State::Finished, Some(result.own()))?;
@@ -298,7 +291,7 @@ fn set_result(slf: Inst<'_, Gather>, result: Ref<'_>) -> PyRes<Obj> {
 }
 
 fn set_exception(slf: Inst<'_, Gather>, exc: Ref<'_>) -> PyRes<Obj> {
-    if slf.future.done() {
+    if slf.fut().done() {
         return Err(crate::consts::invalid_state("invalid state"));
     }
     let exc = if exc.is_exception_class() {
@@ -326,9 +319,14 @@ fn repr(slf: Inst<'_, Gather>) -> PyRes<Obj> {
     call::call1(stock().future_repr.borrow(), slf.obj())
 }
 
-pub(crate) fn build(offset: usize) -> PyRes<Obj> {
-    let mut builder = TypeBuilder::<Gather>::new(c"rondel._GatheringFuture")
-        .based_on(stock().future.clone(), offset)
+pub(crate) fn build(place: Placement) -> PyRes<Obj> {
+    let builder = TypeBuilder::<Gather>::new(c"rondel._GatheringFuture").extends::<Future>();
+    let mut builder = if place.over {
+        builder.over(vec![Future::type_object().own()], place.rest)
+    } else {
+        builder.behind(stock().future.clone(), place.rest)
+    };
+    builder = builder
         .methods(future::future_methods())
         .method(method::fast::<Gather, _>(
             c"cancel",

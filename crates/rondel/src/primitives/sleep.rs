@@ -52,8 +52,8 @@ impl Class for Sleep {
         self.result.set(None);
         self.inner.set(None);
     }
-    fn needs_finalize(&self) -> bool {
-        self.stage.get() == Stage::Created
+    fn needs_finalize(slf: Inst<'_, Self>) -> bool {
+        slf.stage.get() == Stage::Created
     }
     fn finalize(slf: Inst<'_, Self>) {
         slf.stage.set(Stage::Over);

@@ -6,7 +6,7 @@
 
 use crate::consts::names;
 use crate::event_loop::{self, LoopBase};
-use crate::future::{self, Callback, Future, State};
+use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::task::{self, Task};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit};
 use rondel_ffi::err::Builtin;
@@ -60,7 +60,7 @@ fn create_task(slf: Inst<'_, TaskGroup>, args: Args<'_>) -> PyRes<Obj> {
     };
     let options = task::Options::from_keywords("create_task", &args, 0)?;
     let made = event_loop::create_task_with(home, coro, options)?;
-    let Some(native) = made.borrow().exact::<Task>().filter(|t| !t.future.done()) else {
+    let Some(native) = made.borrow().exact::<Task>().filter(|t| !t.fut().done()) else {
         return adopt(slf, tasks.borrow(), made);
     };
     value::set_add(tasks.borrow(), made.borrow())?;

@@ -7,6 +7,7 @@
 
 use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready, now_seconds};
+use crate::future::AsFuture;
 use crate::primitives::immediate::{self, immediate};
 use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
@@ -167,7 +168,7 @@ fn clear_alarm(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) {
 }
 
 fn set_alarm(slf: Inst<'_, Timeout>) -> PyRes<()> {
-    let Some(home) = slf.task.peek().and_then(|task| task.future.home.get()) else {
+    let Some(home) = slf.task.peek().and_then(|task| task.fut().home.get()) else {
         return Ok(());
     };
     clear_alarm(slf, home.inst());
@@ -236,7 +237,7 @@ fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
     let Some(task) = slf.task.get() else {
         return immediate(Obj::none());
     };
-    if let Some(home) = task.future.home.get() {
+    if let Some(home) = task.fut().home.get() {
         clear_alarm(slf, home.inst());
     }
     if slf.stage.get() == Stage::Entered {

@@ -1,13 +1,15 @@
 //! The Python face of a task.
 
-use super::{Name, Task, Waiter, cancel, check_coroutine, given_name, register, step};
+use super::{Task, Waiter, cancel, check_coroutine, given_name, number_for, register, step};
 use crate::consts::{names, stock};
 use crate::event_loop::Ready;
-use crate::future::{self, Kind, State, future_methods, future_properties, future_slots};
+use crate::future::{
+    self, AsFuture, Future, Kind, Placement, State, future_methods, future_properties, future_slots,
+};
 use rondel_ffi::class::{TypeBuilder, peek};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, BoundDef, Unary};
-use rondel_ffi::{Inst, Obj, Own, PyRes, Ref, call, context, value};
+use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Ref, call, context, value};
 use std::sync::OnceLock;
 
 /// `Task(coro, *, loop=None, name=None, context=None, eager_start=False)`.
@@ -25,9 +27,9 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
         return Err(Builtin::Type.raise("Task() needs a coroutine"));
     };
     // A second `__init__` may name another loop: the first one's list must forget the task.
-    super::unregister(slf.data());
+    super::unregister(slf.fut());
     future::methods_init_on(slf.up(), loop_.and_then(Ref::not_none))?;
-    slf.future.kind.set(Kind::Task);
+    slf.fut().kind.set(Kind::Task);
     if let Err(raised) = check_coroutine(coro) {
         slf.log_destroy_pending.set(false);
         return Err(raised);
@@ -38,14 +40,16 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     };
     slf.coro.set(Some(coro.own()));
     slf.context.set(Some(context));
-    drop(slf.name.replace(given_name(name.and_then(Ref::not_none))?));
+    let name = given_name(name.and_then(Ref::not_none))?;
+    slf.number.set(number_for(name.as_ref()));
+    slf.name.set(name);
     drop(slf.waiter.take());
     slf.cancels.set(0);
     slf.must_cancel.set(false);
     slf.log_destroy_pending.set(true);
     slf.armed.set(true);
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
-    match slf.future.home.get() {
+    match slf.fut().home.get() {
         Some(home) => {
             register(home.inst(), slf);
             if eager && home.is_running() {
@@ -68,7 +72,7 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
 
 /// On a loop that is not Rondel's: `loop.call_soon(task_step, context=task_context)`.
 pub(super) fn call_soon_step(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
-    let Some(loop_) = task.future.loop_obj() else {
+    let Some(loop_) = task.fut().loop_obj() else {
         return Ok(());
     };
     let step = method::bind(step_def(), task.obj())?;
@@ -124,7 +128,7 @@ fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
         Ok(_value) => None,
         Err(raised) => Some(raised.fetch()),
     };
-    match slf.future.home.get() {
+    match slf.fut().home.get() {
         Some(home) => step::woken(home.inst(), slf, thrown)?,
         None => step::step_foreign(slf.own(), thrown)?,
     }
@@ -135,14 +139,14 @@ fn wakeup_call(slf: Inst<'_, Task>, fut: Ref<'_>) -> PyRes<Obj> {
 #[cold]
 pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
     let report = || -> PyRes<()> {
-        let Some(loop_) = slf.future.loop_obj() else {
+        let Some(loop_) = slf.fut().loop_obj() else {
             return Ok(());
         };
         let context = value::dict()?;
         let message = value::str("Task was destroyed but it is pending!")?;
         value::dict_set(context.borrow(), names().task.borrow(), slf.obj())?;
         value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
-        if let Some(source) = slf.future.rare_opt().and_then(|r| r.source_traceback.get()) {
+        if let Some(source) = slf.fut().rare_opt().and_then(|r| r.source_traceback.get()) {
             value::dict_set(
                 context.borrow(),
                 names().source_traceback.borrow(),
@@ -153,7 +157,7 @@ pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
     };
     slf.armed.set(false);
     // As out of asyncio's WeakSet: nobody finds it by all_tasks() any more, whoever keeps it now.
-    super::unregister(slf.data());
+    super::unregister(slf.fut());
     if let Err(raised) = report() {
         raised.unraisable(Some(slf.obj()));
     }
@@ -184,18 +188,12 @@ fn get_context(slf: Inst<'_, Task>) -> PyRes<Obj> {
 }
 
 fn get_name(slf: Inst<'_, Task>) -> PyRes<Obj> {
-    let number = peek(&slf.name, |name| match name {
-        Name::Number(n) => Err(*n),
-        Name::Given(name) => Ok(name.clone()),
-    });
-    match number {
-        Ok(name) => Ok(name),
-        Err(n) => {
-            let name = value::str(&format!("Task-{n}"))?;
-            drop(slf.name.replace(Name::Given(name.clone())));
-            Ok(name)
-        }
+    if let Some(name) = slf.name.get() {
+        return Ok(name);
     }
+    let name = value::str(&format!("Task-{}", slf.number.get()))?;
+    slf.name.set(Some(name.clone()));
+    Ok(name)
 }
 
 fn set_name(slf: Inst<'_, Task>, name: Ref<'_>) -> PyRes<Obj> {
@@ -204,7 +202,7 @@ fn set_name(slf: Inst<'_, Task>, name: Ref<'_>) -> PyRes<Obj> {
     } else {
         value::to_str(name)?
     };
-    drop(slf.name.replace(Name::Given(name)));
+    slf.name.set(Some(name));
     Ok(Obj::none())
 }
 
@@ -237,7 +235,7 @@ fn print_stack(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<Obj> {
 }
 
 fn repr(slf: Inst<'_, Task>) -> PyRes<Obj> {
-    if !slf.future.initialised() {
+    if !slf.fut().initialised() {
         return Err(Builtin::Runtime.raise("Task object is not initialized."));
     }
     call::call1(stock().task_repr.borrow(), slf.obj())
@@ -269,7 +267,7 @@ fn get_waiter(slf: Inst<'_, Task>) -> PyRes<Obj> {
 /// A stand-in for the future that asyncio's `sleep` would wait on: pending with this task's wake-up
 /// as its callback, finished, or cancelled. It shows the state; cancelling the task is what ends the sleep.
 fn sleep_as_future(slf: Inst<'_, Task>) -> PyRes<Obj> {
-    let Some(home) = slf.future.home.get() else {
+    let Some(home) = slf.fut().home.get() else {
         return Ok(Obj::none());
     };
     let shown = future::create(home.inst())?;
@@ -305,10 +303,16 @@ fn set_log_destroy(slf: Inst<'_, Task>, value: Option<Ref<'_>>) -> PyRes<()> {
 }
 
 /// `rondel.Task`.
-pub(crate) fn build(offset: usize) -> PyRes<Obj> {
-    let mut builder = TypeBuilder::<Task>::new(c"rondel.Task")
+pub(crate) fn build(place: Placement) -> PyRes<Obj> {
+    let base = stock().task.clone();
+    let builder = TypeBuilder::<Task>::new(c"rondel.Task").extends::<Future>();
+    let mut builder = if place.over {
+        builder.over(vec![Future::type_object().own(), base], place.rest)
+    } else {
+        builder.behind(base, place.rest)
+    };
+    builder = builder
         .doc(c"A native asyncio.Task: a coroutine wrapped in a Future that runs it.")
-        .based_on(stock().task.clone(), offset)
         .subclassable()
         .methods(future_methods())
         .methods([

@@ -26,14 +26,16 @@ pub(crate) use step::{awake, step};
 
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
-use crate::future::{self, Future, Kind, State};
+use crate::future::{self, AsFuture, Future, Kind};
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, Visit, Weak, alloc, peek, track};
+use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, peek, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::Args;
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, context, value};
 use std::cell::Cell;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a suspended task waits for.
 #[derive(Default)]
@@ -52,42 +54,58 @@ pub(crate) enum Waiter {
     Other(Obj),
 }
 
-pub(crate) enum Name {
-    /// `Task-N`, made a str when somebody asks.
-    Number(u64),
-    Given(Obj),
-}
-
-impl Default for Name {
-    fn default() -> Self {
-        Name::Number(0)
-    }
-}
-
 const UNREGISTERED: u32 = u32::MAX;
 
+/// What a task has besides its [`Future`]. The first fields lie on C's `TaskObj`, with the same
+/// meaning: what `asyncio.Task.get_coro(task)` and the like find there is right, or nothing (see
+/// `future`). Before 3.13 C's ints come behind its references, from then on before.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Task {
-    pub(crate) future: Future,
-    pub(crate) coro: ObjCell,
-    pub(crate) context: ObjCell,
-    name: Cell<Name>,
-    pub(crate) waiter: Cell<Waiter>,
-    /// Its place in the loop's list of tasks, plus one; 0 when it is not there.
-    index: Cell<u32>,
-    /// `cancelling()`.
+    /// `cancelling()`; C's `task_num_cancels_requested`.
+    #[cfg(Py_3_13)]
     pub(crate) cancels: Cell<u32>,
+    #[cfg(Py_3_13)]
     pub(crate) must_cancel: Cell<bool>,
+    #[cfg(Py_3_13)]
     pub(crate) log_destroy_pending: Cell<bool>,
     /// It was started and has not been torn down: a pending end is worth a report.
+    #[cfg(Py_3_13)]
     armed: Cell<bool>,
+    /// C's `task_fut_waiter`: null for ever.
+    stock_waiter: Cell<usize>,
+    pub(crate) coro: ObjCell,
+    /// A str; nothing while it is `Task-N` and nobody has asked.
+    name: ObjCell,
+    pub(crate) context: ObjCell,
+    /// C's `task_must_cancel` and `task_log_destroy_pending`: only C sets them. (3.13 has these bits
+    /// in the future's ints.)
+    #[cfg(not(Py_3_13))]
+    stock_flags: Cell<[u32; 2]>,
+    /// `cancelling()`; C's `task_num_cancels_requested`.
+    #[cfg(not(Py_3_13))]
+    pub(crate) cancels: Cell<u32>,
+    #[cfg(not(Py_3_13))]
+    pub(crate) must_cancel: Cell<bool>,
+    #[cfg(not(Py_3_13))]
+    pub(crate) log_destroy_pending: Cell<bool>,
+    /// It was started and has not been torn down: a pending end is worth a report.
+    #[cfg(not(Py_3_13))]
+    armed: Cell<bool>,
+    /// The N of `Task-N`.
+    number: Cell<u64>,
+    pub(crate) waiter: Cell<Waiter>,
 }
+
+/// Where C has `task_num_cancels_requested` and `task_coro`, from its first field on.
+const STOCK: (usize, usize) = if cfg!(Py_3_13) { (0, 16) } else { (40, 8) };
+const _: () = assert!(offset_of!(Task, cancels) == STOCK.0 && offset_of!(Task, coro) == STOCK.1);
+const _: () = assert!(offset_of!(Task, number) == if cfg!(Py_3_13) { 40 } else { 48 });
 
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 
-// SAFETY: repr(C) with a Future first; both types are built with one offset (see `lib.rs`).
+// SAFETY: built with `extends::<Future>`.
 unsafe impl Extends<Future> for Task {}
 
 impl Class for Task {
@@ -96,14 +114,9 @@ impl Class for Task {
     }
 
     fn traverse(&self, visit: &mut Visit) {
-        self.future.traverse(visit);
         visit.cell(&self.coro);
         visit.cell(&self.context);
-        peek(&self.name, |name| {
-            if let Name::Given(name) = name {
-                visit.obj(name.borrow());
-            }
-        });
+        visit.cell(&self.name);
         peek(&self.waiter, |waiter| match waiter {
             Waiter::Future(future) => visit.obj(future.obj()),
             Waiter::Other(obj) | Waiter::CancelledSleep(Some(obj)) => visit.obj(obj.borrow()),
@@ -113,37 +126,37 @@ impl Class for Task {
 
     fn clear(&self) {
         self.armed.set(false);
-        unregister(self);
         drop(self.waiter.take());
         self.coro.set(None);
         self.context.set(None);
-        drop(self.name.take());
-        self.future.clear();
+        self.name.set(None);
     }
 
     fn retire(&self) {
         self.armed.set(false);
-        unregister(self);
-        self.future.retire();
     }
 
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
     }
 
-    fn needs_finalize(&self) -> bool {
-        self.future.log_traceback.get()
-            || (self.armed.get() && self.log_destroy_pending.get() && !self.future.done())
+    fn needs_finalize(slf: Inst<'_, Self>) -> bool {
+        slf.fut().log_traceback.get() || is_left_pending(slf)
     }
 
     fn finalize(slf: Inst<'_, Self>) {
-        if slf.armed.get() && slf.log_destroy_pending.get() && !slf.future.done() {
+        if is_left_pending(slf) {
             methods::destroyed_pending(slf);
         }
-        if slf.future.log_traceback.get() {
+        if slf.fut().log_traceback.get() {
             Future::finalize(slf.up());
         }
     }
+}
+
+/// Whether the task ends before its coroutine does, and somebody should hear of it.
+fn is_left_pending(task: Inst<'_, Task>) -> bool {
+    task.armed.get() && task.log_destroy_pending.get() && !task.fut().done()
 }
 
 /// What `create_task` takes besides the coroutine.
@@ -178,17 +191,22 @@ impl<'a> Options<'a> {
     }
 }
 
-static NAMES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-
-fn next_number() -> u64 {
-    NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+/// A name given by the user, as a str.
+fn given_name(name: Option<Ref<'_>>) -> PyRes<Option<Obj>> {
+    match name {
+        None => Ok(None),
+        Some(name) if value::is_str_exact(name) => Ok(Some(name.own())),
+        Some(name) => value::to_str(name).map(Some),
+    }
 }
 
-fn given_name(name: Option<Ref<'_>>) -> PyRes<Name> {
-    match name {
-        None => Ok(Name::Number(next_number())),
-        Some(name) if value::is_str_exact(name) => Ok(Name::Given(name.own())),
-        Some(name) => Ok(Name::Given(value::to_str(name)?)),
+/// The number of a task without a name.
+fn number_for(name: Option<&Obj>) -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    if name.is_none() {
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    } else {
+        0
     }
 }
 
@@ -225,18 +243,22 @@ pub(crate) fn create(
         Some(context) => context.own(),
         None => context::copy_current()?,
     };
-    let task = alloc(
+    let name = given_name(options.name)?;
+    let task = alloc_extended(
+        Future::on(home, Kind::Task),
         Task {
-            future: Future::on(home, Kind::Task),
+            stock_waiter: Cell::new(0),
             coro: ObjCell::new(Some(coro.own())),
+            number: Cell::new(number_for(name.as_ref())),
+            name: ObjCell::new(name),
             context: ObjCell::new(Some(context)),
-            name: Cell::new(given_name(options.name)?),
-            waiter: Cell::new(Waiter::Nothing),
-            index: Cell::new(0),
+            #[cfg(not(Py_3_13))]
+            stock_flags: Cell::default(),
             cancels: Cell::new(0),
             must_cancel: Cell::new(false),
             log_destroy_pending: Cell::new(true),
             armed: Cell::new(true),
+            waiter: Cell::new(Waiter::Nothing),
         },
         // Outside a running loop its first step may never come.
         !home.is_running(),
@@ -256,28 +278,27 @@ pub(crate) fn create(
 
 /// Adds a task to its loop's list, once: a stale entry would outlive the task.
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
-    unregister(task.data());
+    unregister(task.fut());
     let mut tasks = home.tasks.borrow_mut();
     tasks.push(Weak::new(task));
-    task.index
+    task.fut()
+        .index
         .set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));
 }
 
-/// Takes a task off its loop's list, if it is there.
+/// Takes a task off its loop's list, if it is there; for any other future there is nothing to do.
 #[inline(always)]
-pub(crate) fn unregister(task: &Task) {
-    let index = task.index.replace(0);
+pub(crate) fn unregister(fut: &Future) {
+    let index = fut.index.replace(0);
     if index == 0 {
         return;
     }
-    let Some(home) = task.future.home.peek() else {
-        return;
-    };
+    let Some(home) = fut.home.peek() else { return };
     let mut tasks = home.tasks.borrow_mut();
     let at = index as usize - 1;
     tasks.swap_remove(at);
     if let Some(moved) = tasks.get(at) {
-        moved.get().data().index.set(index);
+        moved.get().fut().index.set(index);
     }
 }
 
@@ -298,8 +319,8 @@ pub(crate) fn list(home: Inst<'_, LoopBase>) -> PyRes<Obj> {
 
 /// `task.cancel(msg)`: cancels what it waits for, or makes its next step raise CancelledError.
 pub(crate) fn cancel(task: Inst<'_, Task>, message: Option<Obj>) -> PyRes<bool> {
-    task.future.log_traceback.set(false);
-    if task.future.done() {
+    task.fut().log_traceback.set(false);
+    if task.fut().done() {
         return Ok(false);
     }
     task.cancels.set(task.cancels.get() + 1);
@@ -320,7 +341,7 @@ pub(crate) fn cancel(task: Inst<'_, Task>, message: Option<Obj>) -> PyRes<bool> 
         }
         Waiter::Sleep(key) => {
             task.waiter.set(Waiter::CancelledSleep(message));
-            if let Some(home) = task.future.home.get() {
+            if let Some(home) = task.fut().home.get() {
                 let due = home.cancel_timer(key);
                 home.push(Ready::Step(task.own()));
                 drop(due);
@@ -330,7 +351,7 @@ pub(crate) fn cancel(task: Inst<'_, Task>, message: Option<Obj>) -> PyRes<bool> 
         Waiter::CancelledSleep(first) => task.waiter.set(Waiter::CancelledSleep(first)),
     }
     task.must_cancel.set(true);
-    task.future.set_cancel_message(message);
+    task.fut().set_cancel_message(message);
     Ok(true)
 }
 
@@ -344,13 +365,6 @@ pub(crate) fn uncancel_one(task: Inst<'_, Task>) -> u32 {
         }
     }
     task.cancels.get()
-}
-
-/// Ends a task: state, callbacks, registry.
-#[inline(always)]
-pub(crate) fn finish(task: Inst<'_, Task>, state: State, result: Option<Obj>) -> PyRes<()> {
-    unregister(task.data());
-    future::finish(task.up(), state, result)
 }
 
 /// Whether an exception instance is a CancelledError.

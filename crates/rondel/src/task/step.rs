@@ -1,9 +1,9 @@
 //! One step of a task: resume the coroutine, then act on what came out.
 
-use super::{Task, Waiter, cancel, finish, is_cancelled, methods};
+use super::{Task, Waiter, cancel, is_cancelled, methods};
 use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready};
-use crate::future::{self, Callback, Future, State};
+use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::handle::ends_loop;
 use crate::primitives::gather::Gather;
 use crate::primitives::sleep::Sleep;
@@ -15,8 +15,8 @@ use rondel_ffi::{Inst, Obj, Own, PyRes, Raised, Ref, value};
 /// Steps a task on its Rondel loop. An error ends the loop (KeyboardInterrupt, SystemExit).
 #[inline(always)]
 pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
-    if task.future.done() {
-        return Ok(());
+    if task.fut().done() {
+        return already_done(home, task.inst());
     }
     let Some(context) = task.context.peek() else {
         return Ok(());
@@ -60,10 +60,10 @@ pub(super) fn woken(
 
 /// Steps a task of another loop; called by that loop with the task's context entered.
 pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
-    if task.future.done() {
+    if task.fut().done() {
         return Err(crate::consts::invalid_state("__step(): already done"));
     }
-    let Some(loop_) = task.future.loop_obj() else {
+    let Some(loop_) = task.fut().loop_obj() else {
         return Ok(());
     };
     let thrown = to_throw(task.inst(), thrown)?;
@@ -90,7 +90,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     // What was published of the outer task would pass for the inner one's.
     event_loop::end_step(home);
     let outcome = step(home, task.clone(), None);
-    if task.future.done() {
+    if task.fut().done() {
         // As asyncio: what has ended before anybody saw it keeps no coroutine.
         task.coro.set(None);
     }
@@ -164,9 +164,9 @@ fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRe
             let outcome = if slf.must_cancel.get() {
                 // Cancelled in its last step, which awaited nothing more: the cancel wins.
                 slf.must_cancel.set(false);
-                finish(slf, State::Cancelled, None)
+                future::finish(slf.up(), State::Cancelled, None)
             } else {
-                finish(slf, State::Finished, Some(value))
+                future::finish(slf.up(), State::Finished, Some(value))
             };
             keep_collectable(&task);
             outcome
@@ -191,11 +191,10 @@ fn keep_collectable(task: &Own<Task>) {
 fn raised_out(task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
     let exc = raised.fetch();
     if is_cancelled(exc.borrow()) {
-        task.future.rare().cancelled_error.set(Some(exc));
-        return finish(task, State::Cancelled, None);
+        task.fut().rare().cancelled_error.set(Some(exc));
+        return future::finish(task.up(), State::Cancelled, None);
     }
     let ends = ends_loop(exc.borrow());
-    super::unregister(task.data());
     let set = if err::exception_is(exc.borrow(), Builtin::StopIteration.class()) {
         // Can only come from a coroutine-like object: asyncio takes it as a return.
         future::finish(task.up(), State::Finished, Some(Obj::none()))
@@ -252,7 +251,7 @@ fn asleep(home: Inst<'_, LoopBase>, task: Own<Task>, deadline: u64) -> PyRes<()>
     task.waiter.set(Waiter::Sleep(key));
     if task.must_cancel.get() {
         task.must_cancel.set(false);
-        let message = task.future.cancel_message();
+        let message = task.fut().cancel_message();
         // The request was counted when it was made.
         task.cancels.set(task.cancels.get().saturating_sub(1));
         cancel(task.inst(), message)?;
@@ -280,7 +279,7 @@ fn wait_for(task: Own<Task>, waited: Own<Future>) -> PyRes<()> {
     waited.blocking.set(false);
     task.waiter.set(Waiter::Future(waited.clone()));
     future::add_callback(waited.inst(), Callback::Wake(task.clone()))?;
-    if task.must_cancel.get() && future::cancel_any(waited.inst(), task.future.cancel_message())? {
+    if task.must_cancel.get() && future::cancel_any(waited.inst(), task.fut().cancel_message())? {
         task.must_cancel.set(false);
     }
     Ok(())
@@ -288,10 +287,10 @@ fn wait_for(task: Own<Task>, waited: Own<Future>) -> PyRes<()> {
 
 #[inline(always)]
 fn same_loop(task: Inst<'_, Task>, waited: &Own<Future>) -> bool {
-    match (task.future.home.peek(), waited.home.peek()) {
+    match (task.fut().home.peek(), waited.home.peek()) {
         (Some(a), Some(b)) => a.obj().is(b.obj()),
         (None, None) => {
-            let (a, b) = (task.future.loop_obj(), waited.loop_obj());
+            let (a, b) = (task.fut().loop_obj(), waited.loop_obj());
             a.zip(b).is_some_and(|(a, b)| a.borrow().is(b.borrow()))
         }
         _ => false,
@@ -316,7 +315,7 @@ fn yielded_other(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) ->
         Ok(found) => found,
         Err(raised) => return throw_later(home, task, raised.fetch()),
     };
-    let own_loop = task.future.loop_obj();
+    let own_loop = task.fut().loop_obj();
     if !own_loop
         .as_ref()
         .zip(foreign_loop.as_ref())
@@ -340,8 +339,7 @@ fn yielded_other(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) ->
         return throw_later(home, task, raised.fetch());
     }
     task.waiter.set(Waiter::Other(obj.clone()));
-    if task.must_cancel.get() && future::cancel_python(obj.borrow(), task.future.cancel_message())?
-    {
+    if task.must_cancel.get() && future::cancel_python(obj.borrow(), task.fut().cancel_message())? {
         task.must_cancel.set(false);
     }
     Ok(())
@@ -364,7 +362,7 @@ fn misused(task: Own<Task>, obj: Obj) -> PyRes<()> {
         format!("Task cannot await on itself: {task_text}")
     } else {
         let other = loop_of(obj.borrow())?;
-        let own = task.future.loop_obj();
+        let own = task.fut().loop_obj();
         if own
             .zip(other)
             .is_some_and(|(a, b)| a.borrow().is(b.borrow()))
@@ -375,7 +373,7 @@ fn misused(task: Own<Task>, obj: Obj) -> PyRes<()> {
         }
     };
     let exc = call::call1(Builtin::Runtime.class(), value::str(&message)?.borrow())?;
-    let home = task.future.home.get();
+    let home = task.fut().home.get();
     throw_later(home.as_ref().map(Own::inst), task, exc)
 }
 
@@ -404,9 +402,23 @@ fn throw_later(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, exc: Obj) -> P
     }
 }
 
+/// Somebody ended the task over its coroutine's head (`Future.set_result(task, …)`).
+#[cold]
+fn already_done(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) -> PyRes<()> {
+    report(
+        home,
+        task,
+        crate::consts::invalid_state("__step(): already done"),
+    )
+}
+
 /// The task's context is entered elsewhere: as asyncio, the step is lost and reported.
 #[cold]
 fn not_entered(home: Inst<'_, LoopBase>, task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
+    report(home, task, raised)
+}
+
+fn report(home: Inst<'_, LoopBase>, task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
     let exc = raised.fetch();
     let context = value::dict()?;
     let text = value::repr(task.obj())?;

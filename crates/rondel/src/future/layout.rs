@@ -1,0 +1,59 @@
+//! Where the payloads of futures, tasks and gathers lie (see the module above for why).
+//!
+//! The numbers are those of CPython's `FutureObj` and `TaskObj`, checked against `tp_basicsize` at
+//! import. From 3.14 on asyncio's C code writes into every subclass's fields: payloads lie behind.
+
+use super::Future;
+use crate::consts::Stock;
+use rondel_ffi::{Ref, class};
+use std::mem::offset_of;
+
+/// The sizes of asyncio's C Future and Task.
+#[cfg(not(Py_3_13))]
+const KNOWN: (usize, usize) = (128, 176);
+#[cfg(Py_3_13)]
+const KNOWN: (usize, usize) = (104, 144);
+
+/// Right behind `PyObject`.
+const FUTURE: usize = 16;
+const CANCEL_MESSAGE: usize = 80;
+
+const _: () = assert!(
+    FUTURE + offset_of!(Future, stock_loop) == 16,
+    "fut_loop is C's first field"
+);
+const _: () = assert!(FUTURE + offset_of!(Future, stock_cancel_message) == CANCEL_MESSAGE);
+const _: () = assert!(
+    FUTURE + size_of::<Future>() == CANCEL_MESSAGE + 8,
+    "not on C's ints and dict"
+);
+
+#[derive(Clone, Copy)]
+pub(crate) struct Placement {
+    /// On top of the C fields; behind them otherwise.
+    pub(crate) over: bool,
+    /// The `Future` of every instance.
+    pub(crate) future: usize,
+    /// The rest of a task or a gather.
+    pub(crate) rest: usize,
+}
+
+impl Placement {
+    pub(crate) fn choose(stock: &Stock) -> Placement {
+        let future = class::basicsize(stock.future.borrow());
+        let task = class::basicsize(stock.task.borrow());
+        if cfg!(not(Py_3_14)) && size_of::<Ref<'_>>() == 8 && (future, task) == KNOWN {
+            return Placement {
+                over: true,
+                future: FUTURE,
+                rest: future,
+            };
+        }
+        let behind = future.max(task).next_multiple_of(16);
+        Placement {
+            over: false,
+            future: behind,
+            rest: behind + size_of::<Future>(),
+        }
+    }
+}
