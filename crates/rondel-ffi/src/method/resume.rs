@@ -1,0 +1,138 @@
+//! The slots of an awaitable's iterator: one function of ours serves `__next__`, `send` and `am_send`.
+//!
+//! `am_send` hands a returned value over without an exception; `tp_iternext` raises `StopIteration`
+//! only for a value other than None. All of it runs with the GIL held.
+
+use super::{MethodDef, SlotDef, def, guard, item};
+use crate::call::Sent;
+use crate::class::{Class, Inst};
+use crate::err::{Builtin, PyRes, Raised, panic_to_exception};
+use crate::obj::{Obj, Ref};
+use pyo3::ffi;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The pair `tp_iternext` and `am_send` of an awaitable's iterator, from one function that is given
+/// the value sent in.
+pub fn resume<T: Class, F>(_f: F) -> [SlotDef; 2]
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    unsafe extern "C" fn send<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        value: *mut ffi::PyObject,
+        out: *mut *mut ffi::PyObject,
+    ) -> ffi::PySendResult
+    where
+        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+    {
+        // SAFETY: slots are called with an instance of their type and a live value; `out` is theirs.
+        unsafe {
+            let value = if value.is_null() {
+                ffi::Py_None()
+            } else {
+                value
+            };
+            match resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(value)) {
+                Sent::Yielded(obj) => {
+                    *out = obj.into_ptr();
+                    ffi::PySendResult::PYGEN_NEXT
+                }
+                Sent::Returned(obj) => {
+                    *out = obj.into_ptr();
+                    ffi::PySendResult::PYGEN_RETURN
+                }
+                Sent::Raised(_) => {
+                    *out = std::ptr::null_mut();
+                    ffi::PySendResult::PYGEN_ERROR
+                }
+            }
+        }
+    }
+    unsafe extern "C" fn next<T: Class, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
+    where
+        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+    {
+        // SAFETY: as above.
+        let sent =
+            unsafe { resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(ffi::Py_None())) };
+        match sent {
+            Sent::Yielded(obj) => obj.into_ptr(),
+            Sent::Returned(obj) => {
+                // A bare null means StopIteration(None): the usual case pays for no exception.
+                if !obj.is_none() {
+                    let _raised = raise_stop(obj);
+                }
+                std::ptr::null_mut()
+            }
+            Sent::Raised(_) => std::ptr::null_mut(),
+        }
+    }
+    [
+        SlotDef {
+            slot: ffi::Py_tp_iternext,
+            function: next::<T, F> as *mut c_void,
+        },
+        SlotDef {
+            slot: ffi::Py_am_send,
+            function: send::<T, F> as *mut c_void,
+        },
+    ]
+}
+
+#[inline(always)]
+fn resume_guarded<T: Class, F>(slf: Inst<'_, T>, value: Ref<'_>) -> Sent
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    // Both borrows end with the call; one lifetime serves.
+    catch_unwind(AssertUnwindSafe(|| item::<F>()(slf, value)))
+        .unwrap_or_else(|panic| Sent::Raised(panic_to_exception(panic)))
+}
+
+/// Raises `StopIteration(value)`; a tuple or an exception as the value stays one value.
+pub fn raise_stop(value: Obj) -> Raised {
+    let class = Builtin::StopIteration.class();
+    let needs_instance = crate::value::is_tuple(value.borrow()) || value.borrow().is_exception();
+    if needs_instance {
+        return match crate::call::call1(class, value.borrow()) {
+            Ok(exc) => crate::err::raise_instance(exc.borrow()),
+            Err(raised) => raised,
+        };
+    }
+    crate::err::raise_value(class, value.borrow())
+}
+
+/// The end of a `send`/`throw` method: what an iterator method returns or raises.
+pub fn sent_to_result(sent: Sent) -> PyRes<Obj> {
+    match sent {
+        Sent::Yielded(obj) => Ok(obj),
+        Sent::Returned(obj) => Err(raise_stop(obj)),
+        Sent::Raised(raised) => Err(raised),
+    }
+}
+
+/// The `send(value)` method of a coroutine-like object, from the function of [`resume`].
+pub fn send<T: Class, F>(_f: F) -> MethodDef
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    unsafe extern "C" fn tramp<T: Class, F>(
+        slf: *mut ffi::PyObject,
+        value: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
+    where
+        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+    {
+        // SAFETY: method descriptors check self's type; the value is alive for the call.
+        guard(|| unsafe { sent_to_result(item::<F>()(Inst::from_ptr(slf), Ref::from_ptr(value))) })
+    }
+    def(
+        c"send",
+        c"Resume the coroutine.",
+        ffi::PyMethodDefPointer {
+            PyCFunction: tramp::<T, F>,
+        },
+        ffi::METH_O,
+    )
+}
