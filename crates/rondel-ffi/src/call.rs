@@ -1,7 +1,7 @@
 //! Calling Python: functions, methods, attributes, and resuming coroutines.
 
 use crate::entry;
-use crate::err::{PyRes, Raised};
+use crate::err::{Builtin, PyRes, Raised};
 use crate::obj::{Obj, Ref};
 use pyo3::ffi;
 
@@ -145,7 +145,7 @@ pub fn getattr(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Obj> {
 pub fn getattr_opt(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Option<Obj>> {
     match getattr(obj, name) {
         Ok(value) => Ok(Some(value)),
-        Err(raised) if raised.matches(crate::err::Builtin::Attribute.class()) => {
+        Err(raised) if raised.matches(Builtin::Attribute.class()) => {
             raised.clear();
             Ok(None)
         }
@@ -221,7 +221,7 @@ pub fn throw(coro: Ref<'_>, name_throw: Ref<'_>, exception: Ref<'_>) -> Sent {
 
 /// Turns a set StopIteration into the value it carries.
 pub fn stop_value(raised: Raised) -> Sent {
-    if !raised.matches(crate::err::Builtin::StopIteration.class()) {
+    if !raised.matches(Builtin::StopIteration.class()) {
         return Sent::Raised(raised);
     }
     let exc = raised.fetch();
@@ -246,6 +246,58 @@ pub fn nested<R>(work: impl FnOnce() -> PyRes<R>) -> PyRes<R> {
     // SAFETY: pairs with the Enter above. `work` does not unwind past its trampoline's guard.
     unsafe { ffi::Py_LeaveRecursiveCall() };
     result
+}
+
+/// What `await obj` iterates (Python's data model, "Awaitable Objects").
+pub fn awaitable_iter(obj: Ref<'_>) -> PyRes<Obj> {
+    if is_coroutine(obj) {
+        let awaited = getattr(obj, crate::value::intern(c"cr_await")?.borrow())?;
+        if !awaited.is_none() {
+            return Err(Builtin::Runtime.raise("coroutine is being awaited already"));
+        }
+        return Ok(obj.own());
+    }
+    if is_generator(obj) && is_marked_awaitable(obj)? {
+        return Ok(obj.own());
+    }
+    // SAFETY: the object's type is alive; `am_await` gives a new reference or null with an error.
+    let made = unsafe {
+        let slots = (*obj.type_ptr()).tp_as_async;
+        let am_await = if slots.is_null() {
+            None
+        } else {
+            (*slots).am_await
+        };
+        match am_await {
+            Some(function) => Obj::from_owned(function(obj.as_ptr()))?,
+            None => {
+                let name = crate::value::type_name(obj);
+                return Err(Builtin::Type.raise(&format!(
+                    "object {name} can't be used in 'await' expression"
+                )));
+            }
+        }
+    };
+    if is_coroutine(made.borrow()) {
+        return Err(Builtin::Type.raise("__await__() returned a coroutine"));
+    }
+    // SAFETY: alive; reads the type's slot.
+    if unsafe { ffi::PyIter_Check(made.as_ptr()) } == 0 {
+        let name = crate::value::type_name(made.borrow());
+        return Err(Builtin::Type.raise(&format!(
+            "__await__() returned non-iterator of type '{name}'"
+        )));
+    }
+    Ok(made)
+}
+
+/// Whether a generator comes from a function that `types.coroutine` marked.
+#[cold]
+fn is_marked_awaitable(generator: Ref<'_>) -> PyRes<bool> {
+    const CO_ITERABLE_COROUTINE: i64 = 0x100;
+    let code = getattr(generator, crate::value::intern(c"gi_code")?.borrow())?;
+    let flags = getattr(code.borrow(), crate::value::intern(c"co_flags")?.borrow())?;
+    Ok(crate::value::as_i64(flags.borrow())? & CO_ITERABLE_COROUTINE != 0)
 }
 
 /// Whether this is a coroutine object of an `async def` function.

@@ -1,12 +1,12 @@
-//! A native callable that passes for a coroutine function.
+//! Native callables that pass for coroutine functions, free ones and methods.
 //!
 //! `asyncio.sleep` is an `async def` function: `inspect.iscoroutinefunction` says so by the code
 //! object's flags (and, from 3.12 on, by a marker). A builtin function has neither. This type is
 //! called by vectorcall, as a builtin is, and has a `__dict__` that holds what introspection reads
 //! (`__code__`, `__defaults__`, …), taken over from the function it stands for.
 
-use crate::class::{Class, ClassCell, ObjCell, Visit};
-use crate::err::PyRes;
+use crate::class::{Class, ClassCell, Inst, ObjCell, Visit};
+use crate::err::{Builtin, PyRes, Raised};
 use crate::method::{Args, item};
 use crate::obj::{Obj, Ref};
 use pyo3::ffi;
@@ -22,7 +22,13 @@ pub struct Callable {
     dict: ObjCell,
 }
 
+/// The same under the type that binds to an instance, as a function in a class does.
+#[repr(transparent)]
+#[derive(Default)]
+pub struct Method(Callable);
+
 static CELL: ClassCell = ClassCell::new();
+static METHOD_CELL: ClassCell = ClassCell::new();
 
 impl Class for Callable {
     fn cell() -> &'static ClassCell {
@@ -34,8 +40,45 @@ impl Class for Callable {
     fn clear(&self) {}
 }
 
-/// Builds the type. Once, at import.
-pub fn build() -> PyRes<Obj> {
+impl Class for Method {
+    fn cell() -> &'static ClassCell {
+        &METHOD_CELL
+    }
+    // As above.
+    fn traverse(&self, _visit: &mut Visit) {}
+    fn clear(&self) {}
+}
+
+/// Builds both types. Once, at import.
+pub fn build() -> PyRes<[Obj; 2]> {
+    Ok([
+        builder::<Callable>(c"rondel.coroutine_function").build()?,
+        // An unbound call through LOAD_METHOD spares the bound method.
+        builder::<Method>(c"rondel.coroutine_method")
+            .slot(ffi::Py_tp_descr_get, bind_method as *mut c_void)
+            .flag(ffi::Py_TPFLAGS_METHOD_DESCRIPTOR)
+            .build()?,
+    ])
+}
+
+/// `__get__`: a bound method on an instance, itself on the class.
+unsafe extern "C" fn bind_method(
+    slf: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    _class: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by CPython with live objects; null stands for no instance.
+    unsafe {
+        if instance.is_null() || std::ptr::eq(instance, ffi::Py_None()) {
+            ffi::Py_INCREF(slf);
+            slf
+        } else {
+            crate::private::PyMethod_New(slf, instance)
+        }
+    }
+}
+
+fn builder<T: Class>(name: &'static std::ffi::CStr) -> crate::class::TypeBuilder<T> {
     let base = size_of::<ffi::PyObject>() as ffi::Py_ssize_t;
     let member = |name: &'static std::ffi::CStr, field: usize| ffi::PyMemberDef {
         name: name.as_ptr(),
@@ -67,12 +110,11 @@ pub fn build() -> PyRes<Obj> {
         ffi::PyGetSetDef::default(),
     ];
     let getset = Box::leak(getset.into_boxed_slice());
-    crate::class::TypeBuilder::<Callable>::new(c"rondel.coroutine_function")
+    crate::class::TypeBuilder::<T>::new(name)
         .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
         .slot(ffi::Py_tp_members, members.as_mut_ptr().cast())
         .slot(ffi::Py_tp_getset, getset.as_mut_ptr().cast())
         .flag(ffi::Py_TPFLAGS_HAVE_VECTORCALL)
-        .build()
 }
 
 /// Makes a callable of a function item; `like` is the Python function whose looks it takes.
@@ -100,6 +142,66 @@ where
         },
         true,
     )?;
+    take_looks(made.obj(), like)?;
+    Ok(made.into_obj())
+}
+
+/// Makes a method of a function item for class `T`, to be put into T's type by `setattr`; `like` is
+/// the Python method whose looks it takes.
+pub fn coroutine_method<T, F>(_f: F, like: Ref<'_>) -> PyRes<Obj>
+where
+    T: Class,
+    F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+{
+    unsafe extern "C" fn tramp<T, F>(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
+    where
+        T: Class,
+        F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+    {
+        let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: the vector is CPython's for this call; the first argument is checked to be a T.
+        crate::method::guard(|| unsafe {
+            let slf = (count > 0).then(|| Ref::from_ptr(*args)).and_then(|slf| {
+                // The usual case, an instance of a Python subclass, is no exact one.
+                slf.cast::<T>()
+            });
+            match slf {
+                Some(slf) => item::<F>()(slf, Args::new(args.add(1), count - 1, names)),
+                None => Err(misbound::<T>(Ref::from_ptr(callable))),
+            }
+        })
+    }
+    let made = crate::class::alloc(
+        Method(Callable {
+            vectorcall: Cell::new(Some(tramp::<T, F>)),
+            dict: ObjCell::new(Some(crate::value::dict()?)),
+        }),
+        true,
+    )?;
+    take_looks(made.obj(), like)?;
+    Ok(made.into_obj())
+}
+
+#[cold]
+fn misbound<T: Class>(callable: Ref<'_>) -> Raised {
+    let name = crate::value::intern(c"__qualname__")
+        .and_then(|name| crate::call::getattr(callable, name.borrow()))
+        .and_then(|name| crate::value::str_text(name.borrow()));
+    match (name, crate::value::repr(T::type_object())) {
+        (Ok(name), Ok(class)) => {
+            Builtin::Type.raise(&format!("{name}() needs an instance of {class}"))
+        }
+        (Err(raised), _) | (_, Err(raised)) => raised,
+    }
+}
+
+/// Takes over what introspection reads of a function.
+fn take_looks(made: Ref<'_>, like: Ref<'_>) -> PyRes<()> {
     for name in [
         c"__name__",
         c"__qualname__",
@@ -112,7 +214,7 @@ where
     ] {
         let name = crate::value::intern(name)?;
         let looks = crate::call::getattr(like, name.borrow())?;
-        crate::call::setattr(made.obj(), name.borrow(), looks.borrow())?;
+        crate::call::setattr(made, name.borrow(), looks.borrow())?;
     }
     // inspect.signature() takes what has a function's attributes for a function; from 3.12 on this
     // marker is what asyncio and inspect ask for.
@@ -120,7 +222,7 @@ where
     let marker = crate::value::intern(c"_is_coroutine_mark")?;
     if let Some(mark) = crate::call::getattr_opt(inspect.borrow(), marker.borrow())? {
         let attribute = crate::value::intern(c"_is_coroutine_marker")?;
-        crate::call::setattr(made.obj(), attribute.borrow(), mark.borrow())?;
+        crate::call::setattr(made, attribute.borrow(), mark.borrow())?;
     }
-    Ok(made.into_obj())
+    Ok(())
 }

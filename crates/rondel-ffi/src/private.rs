@@ -14,4 +14,10 @@ unsafe extern "C" {
 
     /// Starts the life of a recycled block (reference count 1; keeps `-X dev` builds' books).
     pub(crate) fn _Py_NewReference(op: *mut ffi::PyObject);
+
+    /// A bound method. Documented C API; the bindings lack it.
+    pub(crate) fn PyMethod_New(
+        function: *mut ffi::PyObject,
+        instance: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
 }

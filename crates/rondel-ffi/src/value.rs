@@ -332,3 +332,10 @@ pub fn is_traceback(obj: Ref<'_>) -> bool {
     // SAFETY: alive.
     unsafe { ffi::PyTraceBack_Check(obj.as_ptr()) != 0 }
 }
+
+/// `type(obj).__name__`, for messages.
+pub fn type_name(obj: Ref<'_>) -> String {
+    // SAFETY: a live object's type has a NUL-terminated `tp_name` (dotted for static types).
+    let full = unsafe { CStr::from_ptr((*obj.type_ptr()).tp_name) }.to_string_lossy();
+    full.rsplit('.').next().unwrap_or_default().to_owned()
+}

@@ -3,6 +3,7 @@
 //! Each function works on the Rondel loop that runs in the calling thread; without one it hands over
 //! to asyncio's own, so a native name never behaves differently on a stock loop.
 
+pub(crate) mod coroutine;
 pub(crate) mod functions;
 pub(crate) mod gather;
 pub(crate) mod immediate;
