@@ -114,12 +114,12 @@ pub fn method_kw(name: Ref<'_>, args: &[Ref<'_>], names: Ref<'_>) -> PyRes<Obj> 
 }
 
 /// A callback's call with room before the first argument, which spares CPython a copy when it
-/// binds a method. `args` holds at most three.
-#[inline]
-pub fn callback(callable: Ref<'_>, args: &[Option<Obj>]) -> PyRes<Obj> {
-    let mut vector = [std::ptr::null_mut::<ffi::PyObject>(); 4];
+/// binds a method.
+#[inline(always)]
+pub fn callback(callable: Ref<'_>, args: [Option<Ref<'_>>; 2]) -> PyRes<Obj> {
+    let mut vector = [std::ptr::null_mut::<ffi::PyObject>(); 3];
     let mut count = 0;
-    for arg in args.iter().take(3).flatten() {
+    for arg in args.into_iter().flatten() {
         count += 1;
         vector[count] = arg.as_ptr();
     }

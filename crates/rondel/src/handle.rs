@@ -239,14 +239,19 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     if handle.cancelled.get() {
         return Ok(());
     }
-    let (Some(callback), Some(context)) = (handle.callback.get(), handle.context.get()) else {
+    // A handle that nobody else has is emptied: the callback may reach it by a weak reference only,
+    // and cancelling it must not free what is running.
+    let alone = handle.refcount() == 1 && !handle.lasting.get();
+    let hold = |cell: &ObjCell| if alone { cell.take() } else { cell.get() };
+    let (Some(callback), Some(context)) = (hold(&handle.callback), hold(&handle.context)) else {
         return Ok(());
     };
+    let args = [hold(&handle.first), hold(&handle.second)];
     let result = match home.enter(context.borrow()) {
         Ok(()) => match handle.more.get() {
             None => call::callback(
                 callback.borrow(),
-                &[handle.first.get(), handle.second.get()],
+                args.each_ref().map(|a| a.as_ref().map(Obj::borrow)),
             ),
             Some(args) => call::call_tuple(callback.borrow(), args.borrow(), None),
         },
@@ -257,7 +262,16 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     let left = home.leave();
     let outcome = match result {
         Ok(_result) => Ok(()),
-        Err(raised) => failed(home, handle.inst(), raised),
+        Err(raised) => {
+            if alone {
+                // For the report.
+                let [first, second] = args;
+                handle.callback.set(Some(callback));
+                handle.first.set(first);
+                handle.second.set(second);
+            }
+            failed(home, handle.inst(), raised)
+        }
     };
     // The last reference: dropping it releases everything.
     if !handle.lasting.get() && handle.refcount() > 1 {
