@@ -23,6 +23,7 @@ from rondel.tasks import NATIVE as _NATIVE
 # Native names over asyncio's: same signatures, so asyncio's types (above) stay true.
 globals().update(_NATIVE)
 
+from rondel._background import background as background
 from rondel._install import install as install
 from rondel._install import installed as installed
 from rondel._install import uninstall as uninstall
@@ -30,6 +31,8 @@ from rondel._policy import EventLoopPolicy as EventLoopPolicy
 from rondel._policy import new_event_loop as new_event_loop
 from rondel._runners import Runner as Runner
 from rondel._runners import run as run
+from rondel._watch import watch_from_environment as _watch_from_environment
+from rondel._watch import watch_tasks as watch_tasks
 
 __version__: str = _native.__version__
 
@@ -38,12 +41,16 @@ __all__ = [  # noqa: PLE0604
     "EventLoop",
     "EventLoopPolicy",
     "Runner",
+    "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
     "uninstall",
+    "watch_tasks",
 ]
+
+_watch_from_environment()
 
 
 def __getattr__(name: str) -> object:
