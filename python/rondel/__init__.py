@@ -31,6 +31,9 @@ from rondel._policy import EventLoopPolicy as EventLoopPolicy
 from rondel._policy import new_event_loop as new_event_loop
 from rondel._runners import Runner as Runner
 from rondel._runners import run as run
+from rondel._timed import Timed as Timed
+from rondel._timed import Timing as Timing
+from rondel._timed import timed as timed
 from rondel._watch import watch_from_environment as _watch_from_environment
 from rondel._watch import watch_tasks as watch_tasks
 
@@ -41,11 +44,14 @@ __all__ = [  # noqa: PLE0604
     "EventLoop",
     "EventLoopPolicy",
     "Runner",
+    "Timed",
+    "Timing",
     "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
+    "timed",
     "uninstall",
     "watch_tasks",
 ]

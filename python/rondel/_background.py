@@ -36,9 +36,9 @@ def background(
 
     The task is kept alive until it is done. If it fails, the loop's exception handler is called one
     turn later, whether somebody awaits the task or not, with the keys ``message`` (which has the
-    task's name), ``exception``, ``task`` and ``created_at`` (file, line and function of this call);
-    by default that is logged. A cancelled task is not reported, and neither are ``KeyboardInterrupt``
-    and ``SystemExit``, which end the loop themselves.
+    task's name), ``exception``, ``task`` and ``created_at`` (file, line and function of this
+    call); by default that is logged. A cancelled task is not reported, and neither are
+    ``KeyboardInterrupt`` and ``SystemExit``, which end the loop themselves.
 
     It works on every asyncio loop, and by the loop's task factory if it has one.
 

@@ -1,7 +1,7 @@
 //! Where Python code stands: the frames of the running thread, from the innermost out.
 
 use crate::obj::{Obj, Ref};
-use crate::{call, value};
+use crate::value;
 use pyo3::ffi;
 
 /// A frame object of this thread's stack.
@@ -35,38 +35,57 @@ impl Frame {
         unsafe { ffi::PyFrame_GetLineNumber(self.0.as_ptr().cast()) }
     }
 
-    /// An attribute of its code object (`co_filename`, `co_name`): these are plain members, so that
-    /// reading one runs no Python code.
+    /// Its code object.
     #[must_use]
-    pub fn of_code(&self, name: &std::ffi::CStr) -> Option<Obj> {
+    pub fn code(&self) -> Obj {
         // SAFETY: a frame object always has code; the result is a new reference.
         let code =
-            unsafe { Obj::from_owned_opt(ffi::PyFrame_GetCode(self.0.as_ptr().cast()).cast()) }?;
-        let name = cleared(value::intern(name))?;
-        cleared(call::getattr(code.borrow(), name.borrow()))
+            unsafe { Obj::from_owned_opt(ffi::PyFrame_GetCode(self.0.as_ptr().cast()).cast()) };
+        code.unwrap_or_else(Obj::none)
     }
 
-    /// The `__name__` of the module whose code this is, if that is a str.
+    /// Whether the code is that of a module in one of these packages, by its globals' `__name__`.
     #[must_use]
-    pub fn module(&self) -> Option<String> {
-        // SAFETY: a frame object; the result is a new reference to its globals.
+    pub fn is_in(&self, packages: &[&str]) -> bool {
+        // SAFETY: a frame object; the result is a new reference to its globals, or null.
         let globals =
-            unsafe { Obj::from_owned_opt(ffi::PyFrame_GetGlobals(self.0.as_ptr().cast())) }?;
-        let key = cleared(value::intern(c"__name__"))?;
+            unsafe { Obj::from_owned_opt(ffi::PyFrame_GetGlobals(self.0.as_ptr().cast())) };
+        let (Some(globals), Some(key)) = (globals, cleared(value::intern(c"__name__"))) else {
+            return false;
+        };
         if !value::is_dict(globals.borrow()) {
-            return None;
+            return false;
         }
-        let name = cleared(value::dict_get(globals.borrow(), key.borrow()))??;
-        if !value::is_str_exact(name) {
-            return None;
-        }
-        cleared(value::str_text(name))
+        let name = cleared(value::dict_get(globals.borrow(), key.borrow())).flatten();
+        name.and_then(text).is_some_and(|name| {
+            packages.iter().any(|package| {
+                name.strip_prefix(package)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        })
     }
 }
 
-/// What succeeded; an error (no memory, a surrogate in a name) is as good as no answer here.
+/// What succeeded; an error (no memory) is as good as no answer here.
 fn cleared<T>(result: crate::err::PyRes<T>) -> Option<T> {
     result.map_err(crate::err::Raised::clear).ok()
+}
+
+/// The text of a str, without a copy; none for anything else and for a lone surrogate.
+fn text(obj: Ref<'_>) -> Option<&str> {
+    if !value::is_str_exact(obj) {
+        return None;
+    }
+    let mut len = 0;
+    // SAFETY: a str, which owns the UTF-8 that it hands out; the reference keeps it alive.
+    unsafe {
+        let data = ffi::PyUnicode_AsUTF8AndSize(obj.as_ptr(), &raw mut len);
+        if data.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        std::str::from_utf8(std::slice::from_raw_parts(data.cast(), len as usize)).ok()
+    }
 }
 
 /// Whether this is a built-in method of a set, dict or list (`seen.discard`).

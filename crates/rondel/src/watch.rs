@@ -53,9 +53,8 @@ pub(crate) fn traces_origins() -> bool {
 pub(crate) fn created(fut: Inst<'_, Future>) -> PyRes<()> {
     let mut frame = Frame::current();
     while let Some(here) = frame {
-        if !here.module().is_some_and(|name| is_machinery(&name)) {
-            let origin = describe(&here)?;
-            fut.rare().created_at.set(Some(origin));
+        if !here.is_in(&["asyncio", "rondel"]) {
+            fut.rare().created_at.set(Some(place(&here)?));
             return Ok(());
         }
         frame = here.back();
@@ -63,34 +62,33 @@ pub(crate) fn created(fut: Inst<'_, Future>) -> PyRes<()> {
     Ok(())
 }
 
-fn is_machinery(module: &str) -> bool {
-    ["asyncio", "rondel"].into_iter().any(|package| {
-        module
-            .strip_prefix(package)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
+/// A place in the code as it is kept, `(code, line)`: words are found when somebody asks.
+fn place(frame: &Frame) -> PyRes<Obj> {
+    value::tuple([frame.code(), value::int(i64::from(frame.line()))?])
 }
 
-/// `file.py:12, in main`.
-fn describe(frame: &Frame) -> PyRes<Obj> {
-    let text = |name| match frame.of_code(name) {
-        Some(text) => value::str_text(text.borrow()),
-        None => Ok("?".to_owned()),
-    };
-    let (file, function) = (text(c"co_filename")?, text(c"co_name")?);
-    value::str(&format!("{file}:{}, in {function}", frame.line()))
+/// `(file, line, function)` of a place.
+fn described(place: Ref<'_>) -> PyRes<Obj> {
+    let none = Obj::none();
+    let (code, line) = (value::item(place, 0), value::item(place, 1));
+    let code = code.as_ref().unwrap_or(&none).borrow();
+    value::tuple([
+        call::getattr(code, value::intern(c"co_filename")?.borrow())?,
+        line.unwrap_or_else(Obj::none),
+        call::getattr(code, value::intern(c"co_name")?.borrow())?,
+    ])
 }
 
 /// Adds the line that created a task to what an exception handler gets, if it is known.
 pub(crate) fn add_origin(context: Ref<'_>, fut: &Future) -> PyRes<()> {
-    match fut.rare_opt().and_then(|rare| rare.created_at.get()) {
-        Some(origin) => value::dict_set(
-            context,
-            value::intern(c"created_at")?.borrow(),
-            origin.borrow(),
-        ),
-        None => Ok(()),
-    }
+    let Some(place) = fut.rare_opt().and_then(|rare| rare.created_at.get()) else {
+        return Ok(());
+    };
+    let format = value::str("{}:{}, in {}")?;
+    let format = call::getattr(format.borrow(), value::intern(c"format")?.borrow())?;
+    let origin = call::call_tuple(format.borrow(), described(place.borrow())?.borrow(), None)?;
+    let key = value::intern(c"created_at")?;
+    value::dict_set(context, key.borrow(), origin.borrow())
 }
 
 /// Whether nobody waits for a pending task.
@@ -182,26 +180,34 @@ fn report(task: Inst<'_, Task>) -> PyRes<()> {
 
 // ------------------------------------------------------------------------------- coroutines
 
-/// `cr_origin` of a native coroutine that is being created: `((filename, line, function), …)`, the
-/// innermost frame first, as CPython has it (Python docs: `sys.set_coroutine_origin_tracking_depth`).
+/// Where a native coroutine is being created, the innermost frame first; for [`cr_origin`].
 #[cold]
 pub(crate) fn coroutine_origin() -> PyRes<Option<Obj>> {
-    let mut frames = Vec::new();
+    let depth = DEPTH.load(Ordering::Relaxed) as usize;
+    let mut places = Vec::with_capacity(depth);
     let mut frame = Frame::current();
-    while let Some(here) = frame {
-        if frames.len() >= DEPTH.load(Ordering::Relaxed) as usize {
-            break;
-        }
-        let part = |name| here.of_code(name).unwrap_or_else(Obj::none);
-        frames.push(value::tuple([
-            part(c"co_filename"),
-            value::int(i64::from(here.line()))?,
-            part(c"co_name"),
-        ])?);
+    while let Some(here) = frame.filter(|_| places.len() < depth) {
+        places.push(place(&here)?);
         frame = here.back();
     }
-    let frames: Vec<Ref<'_>> = frames.iter().map(Obj::borrow).collect();
-    value::tuple_of(&frames).map(Some)
+    let places: Vec<Ref<'_>> = places.iter().map(Obj::borrow).collect();
+    value::tuple_of(&places).map(Some)
+}
+
+/// What a native coroutine answers to `cr_origin`: None, or `((filename, line, function), …)` as
+/// CPython has it (Python docs: `sys.set_coroutine_origin_tracking_depth`).
+#[cold]
+pub(crate) fn cr_origin(origin: Option<Obj>) -> PyRes<Obj> {
+    let Some(origin) = origin else {
+        return Ok(Obj::none());
+    };
+    let mut places = Vec::new();
+    value::for_each(origin.borrow(), |place| {
+        places.push(described(place.borrow())?);
+        Ok(())
+    })?;
+    let places: Vec<Ref<'_>> = places.iter().map(Obj::borrow).collect();
+    value::tuple_of(&places)
 }
 
 /// `coroutine 'name' was never awaited`, with the place of its creation if the coroutine's `cr_origin`

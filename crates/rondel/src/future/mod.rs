@@ -93,7 +93,8 @@ pub(crate) struct Rare {
     pub(crate) traceback: ObjCell,
     /// Debug mode: where the future was created.
     pub(crate) source_traceback: ObjCell,
-    /// Watched tasks: the line that created it, a str.
+    /// Watched tasks: the line that created it, as `(code, line)`. (No cycle goes
+    /// through it.)
     pub(crate) created_at: ObjCell,
     /// Tasks that have run a timed block.
     pub(crate) meter: OnceCell<Box<Meter>>,

@@ -21,7 +21,8 @@ enum Stage {
     Created,
     /// Suspended: in a timer, or for one turn.
     Waiting,
-    /// asyncio's sleep runs in `inner`. (In the other stages `inner` is the `cr_origin`, if any.)
+    /// asyncio's sleep runs in `inner`. (In the other stages `inner` is where it was created, if
+    /// that was asked for.)
     Delegated,
     Over,
 }
@@ -232,7 +233,7 @@ fn origin(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
         Stage::Delegated => None,
         _ => slf.inner.get(),
     };
-    Ok(origin.unwrap_or_else(Obj::none))
+    watch::cr_origin(origin)
 }
 
 fn nothing(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
