@@ -25,7 +25,7 @@ import weakref
 from asyncio import base_events, constants, coroutines, events, sslproto, unix_events
 from typing import TYPE_CHECKING, Any
 
-from rondel import _rondel
+from rondel import _rondel, _watch
 from rondel.transports import SocketTransport
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
-            with self._woken_by_signals():
+            with self._woken_by_signals(), _watch.tracking():
                 self._run()
         finally:
             self._thread_id = None
@@ -165,6 +165,12 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
         if executor is not None:
             executor.shutdown(wait=False)
         self._shutdown()
+
+    def _set_coroutine_origin_tracking(self, enabled: bool) -> None:
+        before = self._coroutine_origin_tracking_enabled
+        super()._set_coroutine_origin_tracking(enabled)
+        if bool(enabled) != before:
+            _watch.debugging(1 if enabled else -1)
 
     def _report_slow(self, subject: object, seconds: float) -> None:
         """Debug mode: a callback or a step took longer than ``slow_callback_duration``."""

@@ -3,6 +3,9 @@
 ``NATIVE`` maps each public asyncio name that is native to its object. Importing this module
 teaches ``asyncio.all_tasks()`` about native tasks: they are not in asyncio's WeakSet (adding each
 task to it costs more than creating the task), so the set's iteration asks the living loops.
+
+It is also ``rondel.tasks``, which stands for ``asyncio.tasks`` under ``import rondel as asyncio``:
+every other name is asyncio's.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from asyncio import tasks as _stock
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
+from rondel._submodules import of_asyncio
 from rondel.loop import live_loops
 
 if TYPE_CHECKING:
@@ -73,6 +77,10 @@ NATIVE: dict[str, Any] = {
     "timeout": timeout,
     "timeout_at": timeout_at,
 }
+
+
+def __getattr__(name: str) -> Any:
+    return of_asyncio(name, "tasks")
 
 
 class _AllTasks(weakref.WeakSet[Any]):

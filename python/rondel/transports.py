@@ -7,6 +7,9 @@ announcing it to the loop and the server, describing it, and complaining when it
 Invariants: the base lets go of the loop, the socket and the protocol in ``_call_connection_lost``,
 so ``_sock is None`` says that the connection is over; the socket object owns the descriptor and is
 closed there or in ``__del__``.
+
+It is also ``rondel.transports``, which stands for ``asyncio.transports`` under ``import rondel as
+asyncio``: every other name is asyncio's.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from asyncio import base_events, constants, futures, trsock
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
+from rondel._submodules import of_asyncio
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +33,10 @@ logger = logging.getLogger("asyncio")
 
 # From 3.13 on a server knows its transports: `_attach(transport)` instead of `_attach()`.
 _SERVER_KNOWS_TRANSPORTS = sys.version_info >= (3, 13)
+
+
+def __getattr__(name: str) -> Any:
+    return of_asyncio(name, "transports")
 
 
 class SocketTransport(_rondel.TcpTransportBase):

@@ -16,11 +16,16 @@ OWN = {
     "EventLoop",
     "EventLoopPolicy",
     "Runner",
+    "Timed",
+    "Timing",
+    "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
+    "timed",
     "uninstall",
+    "watch_tasks",
 }
 
 
@@ -42,7 +47,7 @@ def test_what_is_not_native_is_asyncios_own() -> None:
 
 
 def test_asyncios_submodules_are_reachable() -> None:
-    for name in ("subprocess", "events", "locks", "exceptions", "streams"):
+    for name in ("subprocess", "protocols", "constants", "exceptions", "streams"):
         assert getattr(rondel, name) is getattr(asyncio, name)
     from rondel import subprocess as reached
 

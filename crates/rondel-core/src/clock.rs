@@ -24,10 +24,17 @@ pub fn coarse() -> u64 {
     read(ClockId::MonotonicCoarse)
 }
 
+/// CPU time that the calling thread has used, in nanoseconds: Python's `time.thread_time_ns()`.
+#[inline]
+#[must_use]
+pub fn thread_cpu() -> u64 {
+    read(ClockId::ThreadCPUTime)
+}
+
 #[inline]
 fn read(clock: ClockId) -> u64 {
     let t = clock_gettime(clock);
-    // Both fields of CLOCK_MONOTONIC are non-negative, so the casts keep their value.
+    // Both fields of these clocks are non-negative, so the casts keep their value.
     (t.tv_sec as u64)
         .wrapping_mul(SECOND)
         .wrapping_add(t.tv_nsec as u64)
@@ -51,6 +58,17 @@ mod tests {
     fn the_coarse_clock_lags_by_little() {
         let (coarse, exact) = (coarse(), now());
         assert!(coarse <= exact && exact - coarse < SECOND);
+    }
+
+    #[test]
+    fn a_sleeping_thread_uses_no_cpu() {
+        let (cpu, start) = (thread_cpu(), now());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(thread_cpu() - cpu < (now() - start) / 2);
+        let cpu = thread_cpu();
+        while thread_cpu() - cpu < 2_000_000 {
+            std::hint::spin_loop();
+        }
     }
 
     #[test]

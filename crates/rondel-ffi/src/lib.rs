@@ -27,6 +27,7 @@ pub mod context;
 mod entry;
 pub mod err;
 pub mod fd;
+pub mod frame;
 pub mod freelist;
 pub mod gil;
 pub mod listener;

@@ -7,6 +7,8 @@
 //! | `primitives` | sleep, gather, timeout, TaskGroup |
 //! | `net` | TCP transports |
 //! | `server` | ASGI over `rondel-http` |
+//! | `watch` | reports of lost work, when asked for |
+//! | `meter` | time in a task's steps, for the blocks of `timed` |
 //!
 //! Unsafe code lives in `rondel-ffi`; here it is confined to three `Extends` impls, which state a
 //! layout.
@@ -15,10 +17,12 @@ mod consts;
 mod event_loop;
 mod future;
 mod handle;
+mod meter;
 mod net;
 mod primitives;
 mod server;
 mod task;
+mod watch;
 
 use pyo3::prelude::*;
 use rondel_ffi::{Obj, PyRes, callable, method, module};
@@ -55,6 +59,8 @@ fn fill(m: &module::Module) -> PyRes<()> {
     }
     let mut functions = primitives::functions::definitions();
     functions.extend(server::definitions());
+    functions.extend(watch::definitions());
+    functions.extend(meter::definitions());
     method::add_functions(m.obj(), functions)
 }
 

@@ -15,7 +15,7 @@ Invariants:
 import builtins
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, Literal, NoReturn
@@ -23,9 +23,9 @@ from typing import Any, Literal, NoReturn
 __all__ = ["Program", "main", "parse"]
 
 HELP = """\
-usage: rondel run [-h] SCRIPT [argument ...]
-       rondel run [-h] -m MODULE [argument ...]
-       rondel run [-h] -c CODE [argument ...]
+usage: rondel run [-h] [--watch-tasks] SCRIPT [argument ...]
+       rondel run [-h] [--watch-tasks] -m MODULE [argument ...]
+       rondel run [-h] [--watch-tasks] -c CODE [argument ...]
 
 Run a Python program on Rondel: asyncio's names are the native ones in it, everything else is as
 under `python`. SCRIPT may also be a directory or zip file with a __main__.py, or - for stdin.
@@ -35,10 +35,13 @@ examples:
   rondel run script.py --option-of-the-script value
   rondel run -m mypackage.worker
   rondel run -c 'import asyncio; print(asyncio.new_event_loop())'
+  rondel run --watch-tasks script.py     say at once which task failed unnoticed
   python -X dev -m rondel script.py      options of the interpreter go to `python`
 
 options:
-  -h, --help    this text
+  -h, --help       this text
+  --watch-tasks    report tasks that fail while nobody waits for them, with the line that
+                   created them; RONDEL_WATCH_TASKS=1 in the environment does the same
 """
 
 
@@ -53,6 +56,8 @@ class Program:
     kind: Literal["path", "module", "code"]
     target: str
     arguments: list[str] = field(default_factory=list)
+    #: `--watch-tasks`.
+    watched: bool = False
 
 
 def main(arguments: list[str]) -> int:
@@ -68,6 +73,8 @@ def main(arguments: list[str]) -> int:
     import rondel
 
     rondel.install()
+    if program.watched:
+        rondel.watch_tasks()
     return _execute(program)
 
 
@@ -76,6 +83,8 @@ def parse(arguments: list[str]) -> Program:
     if not arguments:
         raise UsageError("no program given: name a script, or use -m MODULE or -c CODE")
     first, *rest = arguments
+    if first == "--watch-tasks":
+        return replace(parse(rest), watched=True)
     kinds: dict[str, Literal["module", "code"]] = {"-m": "module", "-c": "code"}
     kind = kinds.get(first[:2])
     if kind is not None:

@@ -15,7 +15,7 @@ mod methods;
 mod turn;
 
 pub(crate) use methods::{add_deadline, build, create_task_with};
-pub(crate) use turn::{begin_step, end_step, forked};
+pub(crate) use turn::{begin_step, end_step, forked, publish};
 
 use crate::future::Future;
 use crate::handle::Handle;

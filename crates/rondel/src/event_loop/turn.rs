@@ -16,7 +16,7 @@
 
 use super::{CURRENT, Due, IoEvent, LoopBase, Ready, closed_error};
 use crate::consts::{names, stock};
-use crate::{future, handle, task};
+use crate::{future, handle, meter, task};
 use rondel_core::clock;
 use rondel_core::driver;
 use rondel_ffi::err::{self, Builtin};
@@ -329,9 +329,14 @@ pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Obj) -> PyRes<()> {
 
 #[inline(always)]
 pub(crate) fn end_step(slf: Inst<'_, LoopBase>) {
-    slf.current.set(None);
+    let task = slf.current.take();
     if slf.current_published.get() {
         unpublish(slf);
+        if meter::open()
+            && let Some(task) = &task
+        {
+            meter::step_ends(task.borrow());
+        }
     }
     if let Some(swap) = &stock().swap_current_task {
         let none = Obj::none();
@@ -353,6 +358,13 @@ fn unpublish(slf: Inst<'_, LoopBase>) {
 
 /// `hash(loop)`: by identity, publishing the current task first (see the module's doc).
 pub(super) fn hash(slf: Inst<'_, LoopBase>) -> isize {
+    publish(slf);
+    // Objects are 16-byte aligned: rotate the dead bits away, as CPython does for pointers.
+    (slf.obj().as_ptr() as usize).rotate_right(4) as isize
+}
+
+/// Writes the current task into asyncio's table, where the end of the step takes it out again.
+pub(crate) fn publish(slf: Inst<'_, LoopBase>) {
     if !slf.current_published.get()
         && let (Some(task), Some(table)) = (slf.current.get(), &stock().current_tasks)
     {
@@ -361,6 +373,4 @@ pub(super) fn hash(slf: Inst<'_, LoopBase>) -> isize {
             raised.unraisable(Some(slf.obj()));
         }
     }
-    // Objects are 16-byte aligned: rotate the dead bits away, as CPython does for pointers.
-    (slf.obj().as_ptr() as usize).rotate_right(4) as isize
 }

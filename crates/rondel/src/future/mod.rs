@@ -37,6 +37,7 @@ pub(crate) use report::call_handler;
 
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
+use crate::meter::Meter;
 use crate::primitives::gather::Gather;
 use crate::primitives::task_group::TaskGroup;
 use crate::server::Cycle;
@@ -92,6 +93,11 @@ pub(crate) struct Rare {
     pub(crate) traceback: ObjCell,
     /// Debug mode: where the future was created.
     pub(crate) source_traceback: ObjCell,
+    /// Watched tasks: the line that created it, as `(code, line)`. (No cycle goes
+    /// through it.)
+    pub(crate) created_at: ObjCell,
+    /// Tasks that have run a timed block.
+    pub(crate) meter: OnceCell<Box<Meter>>,
     /// A loop that is not Rondel's.
     pub(crate) foreign_loop: ObjCell,
 }

@@ -31,6 +31,7 @@ fn report(fut: Inst<'_, Future>) -> PyRes<()> {
             source.borrow(),
         )?;
     }
+    crate::watch::add_origin(context.borrow(), fut.data())?;
     call_handler(loop_.borrow(), context.borrow())
 }
 

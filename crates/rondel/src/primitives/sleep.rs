@@ -5,13 +5,14 @@
 
 use crate::consts::{names, stock};
 use crate::event_loop;
+use crate::watch;
 use rondel_core::clock;
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
-use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref, err, value};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref, value};
 use std::cell::Cell;
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -20,7 +21,8 @@ enum Stage {
     Created,
     /// Suspended: in a timer, or for one turn.
     Waiting,
-    /// asyncio's sleep runs in `inner`.
+    /// asyncio's sleep runs in `inner`. (In the other stages `inner` is where it was created, if
+    /// that was asked for.)
     Delegated,
     Over,
 }
@@ -57,10 +59,7 @@ impl Class for Sleep {
     }
     fn finalize(slf: Inst<'_, Self>) {
         slf.stage.set(Stage::Over);
-        if let Err(raised) = err::warn(err::Warning::Runtime, "coroutine 'sleep' was never awaited")
-        {
-            raised.unraisable(Some(slf.obj()));
-        }
+        watch::never_awaited(slf.obj(), "sleep", slf.inner.get());
     }
     fn retire(&self) {
         self.stage.set(Stage::Over);
@@ -100,7 +99,11 @@ pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
         delay: Cell::new(seconds),
         deadline: Cell::new(0),
         result: ObjCell::new(result.map(Ref::own)),
-        inner: ObjCell::new(None),
+        inner: ObjCell::new(if watch::traces_origins() {
+            watch::coroutine_origin()?
+        } else {
+            None
+        }),
         stage: Cell::new(Stage::Created),
     };
     // Only a result can be part of a cycle.
@@ -195,11 +198,13 @@ fn throw(slf: Inst<'_, Sleep>, args: Args<'_>) -> PyRes<Obj> {
 }
 
 fn close(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
-    slf.stage.set(Stage::Over);
+    let stage = slf.stage.replace(Stage::Over);
     slf.result.set(None);
     match slf.inner.take() {
-        Some(inner) => call::method(names().close.borrow(), [inner.borrow()]),
-        None => Ok(Obj::none()),
+        Some(inner) if stage == Stage::Delegated => {
+            call::method(names().close.borrow(), [inner.borrow()])
+        }
+        _ => Ok(Obj::none()),
     }
 }
 
@@ -220,6 +225,15 @@ fn name(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
 
 fn running(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
     Ok(Obj::bool(false))
+}
+
+/// Where it was created, as long as it has not delegated.
+fn origin(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    let origin = match slf.stage.get() {
+        Stage::Delegated => None,
+        _ => slf.inner.get(),
+    };
+    watch::cr_origin(origin)
 }
 
 fn nothing(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
@@ -254,6 +268,7 @@ pub(crate) fn build() -> PyRes<Obj> {
         .property(method::getter::<Sleep, _>(c"cr_running", running))
         .property(method::getter::<Sleep, _>(c"cr_frame", nothing))
         .property(method::getter::<Sleep, _>(c"cr_await", nothing))
+        .property(method::getter::<Sleep, _>(c"cr_origin", origin))
         .weakrefs()
         .build()
 }

@@ -6,6 +6,7 @@ use crate::event_loop::Ready;
 use crate::future::{
     self, AsFuture, Future, Kind, Placement, State, future_methods, future_properties, future_slots,
 };
+use crate::watch;
 use rondel_ffi::class::{TypeBuilder, peek};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, BoundDef, Unary};
@@ -49,6 +50,9 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     slf.log_destroy_pending.set(true);
     slf.armed.set(true);
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
+    if watch::on() {
+        watch::created(slf.up())?;
+    }
     match slf.fut().home.get() {
         Some(home) => {
             register(home.inst(), slf);
@@ -153,6 +157,7 @@ pub(super) fn destroyed_pending(slf: Inst<'_, Task>) {
                 source.borrow(),
             )?;
         }
+        watch::add_origin(context.borrow(), slf.fut())?;
         future::call_handler(loop_.borrow(), context.borrow())
     };
     slf.armed.set(false);

@@ -27,6 +27,7 @@ pub(crate) use step::{awake, step};
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::future::{self, AsFuture, Future, Kind};
+use crate::watch;
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, peek, track};
 use rondel_ffi::err::{self, Builtin};
@@ -72,6 +73,9 @@ pub(crate) struct Task {
     /// It was started and has not been torn down: a pending end is worth a report.
     #[cfg(Py_3_13)]
     armed: Cell<bool>,
+    /// It takes its first step right now, inside its creator's.
+    #[cfg(Py_3_13)]
+    pub(crate) eager: Cell<bool>,
     /// C's `task_fut_waiter`: null for ever.
     stock_waiter: Cell<usize>,
     pub(crate) coro: ObjCell,
@@ -92,6 +96,9 @@ pub(crate) struct Task {
     /// It was started and has not been torn down: a pending end is worth a report.
     #[cfg(not(Py_3_13))]
     armed: Cell<bool>,
+    /// It takes its first step right now, inside its creator's.
+    #[cfg(not(Py_3_13))]
+    pub(crate) eager: Cell<bool>,
     /// The N of `Task-N`.
     number: Cell<u64>,
     pub(crate) waiter: Cell<Waiter>,
@@ -258,6 +265,7 @@ pub(crate) fn create(
             must_cancel: Cell::new(false),
             log_destroy_pending: Cell::new(true),
             armed: Cell::new(true),
+            eager: Cell::new(false),
             waiter: Cell::new(Waiter::Nothing),
         },
         // Outside a running loop its first step may never come.
@@ -266,6 +274,9 @@ pub(crate) fn create(
     register(home, task.inst());
     if home.debug.get() {
         future::remember_source(task.inst().up())?;
+    }
+    if watch::on() {
+        watch::created(task.inst().up())?;
     }
     if options.eager_start && home.is_running() {
         track(task.inst());

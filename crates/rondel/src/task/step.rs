@@ -5,8 +5,10 @@ use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready};
 use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::handle::ends_loop;
+use crate::meter;
 use crate::primitives::gather::Gather;
 use crate::primitives::sleep::Sleep;
+use crate::watch;
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::track;
 use rondel_ffi::err::{self, Builtin};
@@ -26,6 +28,9 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     }
     let thrown = to_throw(task.inst(), thrown)?;
     event_loop::begin_step(home, task.obj().own())?;
+    if meter::open() {
+        meter::step_begins(home, task.obj());
+    }
     let sent = resume(task.inst(), thrown);
     event_loop::end_step(home);
     home.callback_over();
@@ -89,16 +94,23 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     let outer_context = home.suspend_context();
     // What was published of the outer task would pass for the inner one's.
     event_loop::end_step(home);
+    task.eager.set(true);
     let outcome = step(home, task.clone(), None);
-    if task.fut().done() {
-        // As asyncio: what has ended before anybody saw it keeps no coroutine.
+    task.eager.set(false);
+    if task.fut().done() && cfg!(Py_3_12) {
+        // As asyncio: what has ended before anybody saw it keeps no coroutine. (3.11 has no eager
+        // tasks, and its repr needs the coroutine.)
         task.coro.set(None);
     }
     let pending = outcome.err().map(Raised::fetch);
     home.leave()?;
     home.resume_context(outer_context);
     if let Some(outer) = outer_task {
+        let current = outer.clone();
         event_loop::begin_step(home, outer)?;
+        if meter::open() {
+            meter::step_goes_on(home, current.borrow());
+        }
     }
     match pending {
         Some(exc) => Err(err::raise_instance(exc.borrow())),
@@ -199,7 +211,13 @@ fn raised_out(task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
         // Can only come from a coroutine-like object: asyncio takes it as a return.
         future::finish(task.up(), State::Finished, Some(Obj::none()))
     } else {
-        future::fail(task.up(), exc.clone())
+        let alone = watch::on() && !ends && watch::nobody_waits(task.fut());
+        let set = future::fail(task.up(), exc.clone());
+        if alone && set.is_ok() {
+            watch::failed_alone(task)
+        } else {
+            set
+        }
     };
     set?;
     if ends {

@@ -1,0 +1,268 @@
+//! Lost work: tasks that fail while nobody waits for them, and coroutines that nobody awaits.
+//!
+//! Off by default, and then a task pays one test of a flag when it is created and none in its steps;
+//! a failing task pays one more. On (`rondel.watch_tasks()`), each task remembers the line that
+//! created it, and each failing one is looked at:
+//!
+//! ```text
+//! the coroutine raised ── somebody waits ────────────────────────────► nothing
+//!                     ├── nobody does ───────────────────────────────► reported, at once
+//!                     └── in an eager first step, inside `create_task` ► two turns later, if the
+//!                         exception has not been taken by then
+//! ```
+//!
+//! To wait is to have a callback on the task: an `await`, `gather`, `TaskGroup`, `wait` … or a function
+//! of the user's. A built-in method of a set, dict or list does not count: `tasks.discard`, which keeps
+//! the books in a well-known idiom, looks at no exception. A failure is reported once: the report
+//! stands for asyncio's "exception was never retrieved", and a later `await` raises as ever.
+//!
+//! The flags are process-wide and only hints, read without ordering; everything else happens with the
+//! GIL held. Reports run Python code: nothing of a task is borrowed meanwhile.
+
+use crate::consts::names;
+use crate::future::{self, AsFuture, Callback, Future, State};
+use crate::task::Task;
+use rondel_ffi::class::peek;
+use rondel_ffi::err::{self, Builtin, Warning};
+use rondel_ffi::frame::{self, Frame};
+use rondel_ffi::method::{self, Args, BoundDef, MethodDef};
+use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+static ON: AtomicBool = AtomicBool::new(false);
+/// How many frames a native coroutine remembers of the stack that created it.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+/// Whether tasks are watched.
+#[inline(always)]
+pub(crate) fn on() -> bool {
+    ON.load(Ordering::Relaxed)
+}
+
+/// Whether native coroutines remember where they were created.
+#[inline(always)]
+pub(crate) fn traces_origins() -> bool {
+    DEPTH.load(Ordering::Relaxed) != 0
+}
+
+// ------------------------------------------------------------------------------------ tasks
+
+/// Remembers the line that creates a task: the innermost one outside asyncio and Rondel.
+#[cold]
+pub(crate) fn created(fut: Inst<'_, Future>) -> PyRes<()> {
+    let mut frame = Frame::current();
+    while let Some(here) = frame {
+        if !here.is_in(&["asyncio", "rondel"]) {
+            fut.rare().created_at.set(Some(place(&here)?));
+            return Ok(());
+        }
+        frame = here.back();
+    }
+    Ok(())
+}
+
+/// A place in the code as it is kept, `(code, line)`: words are found when somebody asks.
+fn place(frame: &Frame) -> PyRes<Obj> {
+    value::tuple([frame.code(), value::int(i64::from(frame.line()))?])
+}
+
+/// `(file, line, function)` of a place.
+fn described(place: Ref<'_>) -> PyRes<Obj> {
+    let none = Obj::none();
+    let (code, line) = (value::item(place, 0), value::item(place, 1));
+    let code = code.as_ref().unwrap_or(&none).borrow();
+    value::tuple([
+        call::getattr(code, value::intern(c"co_filename")?.borrow())?,
+        line.unwrap_or_else(Obj::none),
+        call::getattr(code, value::intern(c"co_name")?.borrow())?,
+    ])
+}
+
+/// Adds the line that created a task to what an exception handler gets, if it is known.
+pub(crate) fn add_origin(context: Ref<'_>, fut: &Future) -> PyRes<()> {
+    let Some(place) = fut.rare_opt().and_then(|rare| rare.created_at.get()) else {
+        return Ok(());
+    };
+    let format = value::str("{}:{}, in {}")?;
+    let format = call::getattr(format.borrow(), value::intern(c"format")?.borrow())?;
+    let origin = call::call_tuple(format.borrow(), described(place.borrow())?.borrow(), None)?;
+    let key = value::intern(c"created_at")?;
+    value::dict_set(context, key.borrow(), origin.borrow())
+}
+
+/// Whether nobody waits for a pending task.
+pub(crate) fn nobody_waits(fut: &Future) -> bool {
+    // Types are compared here, nothing more: no Python code runs in the borrow.
+    let observes = |callback: &Callback| match callback {
+        Callback::Python { function, .. } => !frame::is_container_method(function.borrow()),
+        _ => true,
+    };
+    if peek(&fut.first, |first| first.as_ref().is_some_and(observes)) {
+        return false;
+    }
+    fut.rare_opt()
+        .is_none_or(|rare| !rare.callbacks.borrow().iter().any(observes))
+}
+
+/// A task has failed, and nobody waited for it.
+#[cold]
+pub(crate) fn failed_alone(task: Inst<'_, Task>) -> PyRes<()> {
+    if task.eager.get() {
+        // Whoever creates it has had no chance to wait for it yet.
+        return look_later(task, false);
+    }
+    report(task)
+}
+
+fn look_later(task: Inst<'_, Task>, seen_before: bool) -> PyRes<()> {
+    static DEF: OnceLock<BoundDef> = OnceLock::new();
+    let def = DEF.get_or_init(|| {
+        BoundDef::new(method::onearg::<Task, _>(
+            c"task_watch",
+            c"Report the task if its exception has not been taken.",
+            look,
+        ))
+    });
+    let Some(loop_) = task.fut().loop_obj() else {
+        return Ok(());
+    };
+    let look = method::bind(def, task.obj())?;
+    call::method(
+        names().call_soon.borrow(),
+        [
+            loop_.borrow(),
+            look.borrow(),
+            Obj::bool(seen_before).borrow(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Twice, as the callbacks of what its creator waits by (`gather`) come behind the first look.
+fn look(task: Inst<'_, Task>, seen_before: Ref<'_>) -> PyRes<Obj> {
+    if task.fut().state.get() == State::Failed && task.fut().log_traceback.get() {
+        if seen_before.truthy()? {
+            report(task)?;
+        } else {
+            look_later(task, true)?;
+        }
+    }
+    Ok(Obj::none())
+}
+
+fn report(task: Inst<'_, Task>) -> PyRes<()> {
+    let fut = task.fut();
+    let (Some(exc), Some(loop_)) = (fut.result.get(), fut.loop_obj()) else {
+        return Ok(());
+    };
+    fut.log_traceback.set(false);
+    let context = value::dict()?;
+    let name = call::method(value::intern(c"get_name")?.borrow(), [task.obj()])?;
+    let message = value::str(&format!(
+        "Task {} failed while nobody waited for it (whoever awaits it later still gets the \
+         exception)",
+        value::repr(name.borrow())?
+    ))?;
+    value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
+    value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
+    value::dict_set(context.borrow(), names().task.borrow(), task.obj())?;
+    add_origin(context.borrow(), fut)?;
+    if let Some(source) = fut.rare_opt().and_then(|rare| rare.source_traceback.get()) {
+        value::dict_set(
+            context.borrow(),
+            names().source_traceback.borrow(),
+            source.borrow(),
+        )?;
+    }
+    future::call_handler(loop_.borrow(), context.borrow())
+}
+
+// ------------------------------------------------------------------------------- coroutines
+
+/// Where a native coroutine is being created, the innermost frame first; for [`cr_origin`].
+#[cold]
+pub(crate) fn coroutine_origin() -> PyRes<Option<Obj>> {
+    let depth = DEPTH.load(Ordering::Relaxed) as usize;
+    let mut places = Vec::with_capacity(depth);
+    let mut frame = Frame::current();
+    while let Some(here) = frame.filter(|_| places.len() < depth) {
+        places.push(place(&here)?);
+        frame = here.back();
+    }
+    let places: Vec<Ref<'_>> = places.iter().map(Obj::borrow).collect();
+    value::tuple_of(&places).map(Some)
+}
+
+/// What a native coroutine answers to `cr_origin`: None, or `((filename, line, function), …)` as
+/// CPython has it (Python docs: `sys.set_coroutine_origin_tracking_depth`).
+#[cold]
+pub(crate) fn cr_origin(origin: Option<Obj>) -> PyRes<Obj> {
+    let Some(origin) = origin else {
+        return Ok(Obj::none());
+    };
+    let mut places = Vec::new();
+    value::for_each(origin.borrow(), |place| {
+        places.push(described(place.borrow())?);
+        Ok(())
+    })?;
+    let places: Vec<Ref<'_>> = places.iter().map(Obj::borrow).collect();
+    value::tuple_of(&places)
+}
+
+/// `coroutine 'name' was never awaited`, with the place of its creation if the coroutine's `cr_origin`
+/// knows it: the interpreter's own warning.
+#[cold]
+pub(crate) fn never_awaited(coro: Ref<'_>, name: &str, origin: Option<Obj>) {
+    let warned = match origin {
+        None => err::warn(
+            Warning::Runtime,
+            &format!("coroutine '{name}' was never awaited"),
+        ),
+        Some(_) => call::import(c"warnings").and_then(|warnings| {
+            let warn = value::intern(c"_warn_unawaited_coroutine")?;
+            let _none = call::method(warn.borrow(), [warnings.borrow(), coro])?;
+            Ok(())
+        }),
+    };
+    if let Err(raised) = warned {
+        raised.unraisable(Some(coro));
+    }
+}
+
+// ------------------------------------------------------------------------------------ switches
+
+/// `_watch_tasks(on)`: returns what it was.
+fn watch_tasks(args: Args<'_>) -> PyRes<Obj> {
+    let Some(on) = args.get(0) else {
+        return Err(Builtin::Type.raise("_watch_tasks() takes one argument"));
+    };
+    let on = on.truthy()?;
+    Ok(Obj::bool(ON.swap(on, Ordering::Relaxed)))
+}
+
+/// `_trace_origins(depth)`: how many frames native coroutines remember, 0 for none.
+fn trace_origins(args: Args<'_>) -> PyRes<Obj> {
+    let Some(depth) = args.get(0) else {
+        return Err(Builtin::Type.raise("_trace_origins() takes one argument"));
+    };
+    let depth = u32::try_from(value::as_i64(depth)?)
+        .map_err(|_| Builtin::Value.raise("depth must be >= 0"))?;
+    DEPTH.store(depth, Ordering::Relaxed);
+    Ok(Obj::none())
+}
+
+pub(crate) fn definitions() -> Vec<MethodDef> {
+    vec![
+        method::function(
+            c"_watch_tasks",
+            c"Report tasks that fail while nobody waits for them, or stop; return what it was.",
+            watch_tasks,
+        ),
+        method::function(
+            c"_trace_origins",
+            c"Set how many frames native coroutines remember of their creation.",
+            trace_origins,
+        ),
+    ]
+}
