@@ -5,6 +5,8 @@
 //! order of an instance's end is in the parent module's documentation. Creation needs the GIL; the end
 //! comes with the GIL held, in whichever thread drops the last reference.
 
+#[cfg(Py_3_12)]
+use super::collect::MANAGED_DICT;
 use super::collect::{clear_dict, dict_slot};
 use super::nest::nested;
 use super::payload::{Rest, payload};
