@@ -8,13 +8,15 @@
 #[cfg(Py_3_12)]
 use super::collect::MANAGED_DICT;
 use super::collect::{clear_dict, dict_slot};
+use super::nest::nested;
 use super::payload::{Rest, payload};
 use super::{Class, Extends, Inst, Own};
-use crate::err::{PyRes, Raised};
+use crate::err::{PyRes, Raised, panic_to_exception};
 use crate::freelist::FreeList;
 use crate::obj::Obj;
 use crate::private::_PyObject_GC_New;
 use pyo3::ffi;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 /// Makes an instance natively: no `__init__`, payload as given, tracked by the collector if `track`.
@@ -109,7 +111,9 @@ pub(super) unsafe extern "C" fn finalize_slot<T: Class>(slf: *mut ffi::PyObject)
     // SAFETY: save and restore of the thread's error indicator, in pairs.
     unsafe {
         let saved = SavedError::take();
-        T::finalize(inst);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| T::finalize(inst))) {
+            panic_to_exception(panic).unraisable(Some(inst.obj()));
+        }
         saved.restore();
     }
 }
@@ -160,6 +164,12 @@ impl SavedError {
 
 /// Frees an instance that no C base has a part in: a plain one, or one over a C type.
 pub(super) unsafe extern "C" fn dealloc_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
+    // SAFETY: the slot is called once, when the last reference has gone.
+    unsafe { nested(slf, dealloc_whole::<T, R>, free_whole::<T, R>) }
+}
+
+#[inline(always)]
+unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
     // SAFETY: the reference count is zero: nobody else can see the object, which is freed once. A
     // Python subclass's deallocator leaves weak references and the dict to us, as our type has them.
     unsafe {
@@ -237,6 +247,11 @@ unsafe fn is_bare(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> bool {
 
 /// Frees an instance behind a C base, whose deallocator frees weak references, dict and memory.
 pub(super) unsafe extern "C" fn dealloc_behind<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
+    // SAFETY: the slot is called once, when the last reference has gone.
+    unsafe { nested(slf, dealloc_behind::<T, R>, free_behind::<T, R>) }
+}
+
+unsafe fn free_behind<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
     // SAFETY: as in `dealloc_whole`; the base's fields are as the base's own code left them.
     unsafe {
         let inst = Inst::<T>::from_ptr(slf);

@@ -36,12 +36,13 @@
 //! # Where things are
 //! `reference` (borrowed, owned and bare references), `cell` (fields of a payload), `payload` (which
 //! payloads an instance has), `collect` (traverse, clear, `__dict__`), `life` (creation, finalizer,
-//! deallocation), `build` (the type object).
+//! deallocation), `nest` (deallocations within deallocations), `build` (the type object).
 
 mod build;
 mod cell;
 mod collect;
 mod life;
+mod nest;
 mod payload;
 mod reference;
 

@@ -195,4 +195,16 @@ impl<T: Class> Weak<T> {
         // SAFETY: see above: each registered class removes itself in `retire`, which precedes its end.
         unsafe { Inst::from_ptr(self.0) }
     }
+
+    /// A new reference, unless the instance is being deallocated: weak references' callbacks and
+    /// what a subclass's slots held run Python code after its last reference has gone and before
+    /// `retire`. A reference taken then would free it twice.
+    #[inline]
+    pub fn own(&self) -> Option<Own<T>> {
+        // SAFETY: the memory is the instance's until `retire` (see `get`).
+        if unsafe { ffi::Py_REFCNT(self.0) } == 0 {
+            return None;
+        }
+        Some(self.get().own())
+    }
 }

@@ -319,7 +319,7 @@ pub(crate) fn list(home: Inst<'_, LoopBase>) -> PyRes<Obj> {
         .tasks
         .borrow()
         .iter()
-        .map(|task| task.get().obj().own())
+        .filter_map(|task| task.own().map(Own::into_obj))
         .collect();
     let list = value::list_with(tasks.len())?;
     for (i, task) in tasks.into_iter().enumerate() {
