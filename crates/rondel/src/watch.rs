@@ -112,6 +112,11 @@ pub(crate) fn failed_alone(task: Inst<'_, Task>) -> PyRes<()> {
         // Whoever creates it has had no chance to wait for it yet.
         return look_later(task, false);
     }
+    if task.fut().home.is_none() {
+        // Another loop's handle has entered the task's context for this step, and from 3.12 on its
+        // exception handler is to run in that very context.
+        return look_later(task, true);
+    }
     report(task)
 }
 
