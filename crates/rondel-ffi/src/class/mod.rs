@@ -55,7 +55,7 @@ pub use reference::{Inst, Own, Weak};
 use crate::freelist::FreeList;
 use crate::obj::Ref;
 use pyo3::ffi;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Where a class keeps its type object and its payload's offset, filled at import.
 pub struct ClassCell {
@@ -64,6 +64,9 @@ pub struct ClassCell {
     base_dealloc: AtomicUsize,
     /// `tp_basicsize`.
     size: AtomicUsize,
+    /// Where every instance has [`TypeBuilder::stamp`]'s number; 0 for a class without.
+    stamp_at: AtomicUsize,
+    stamp: AtomicU32,
 }
 
 impl ClassCell {
@@ -74,6 +77,8 @@ impl ClassCell {
             offset: AtomicUsize::new(0),
             base_dealloc: AtomicUsize::new(0),
             size: AtomicUsize::new(0),
+            stamp_at: AtomicUsize::new(0),
+            stamp: AtomicU32::new(0),
         }
     }
 

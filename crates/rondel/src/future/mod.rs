@@ -28,7 +28,7 @@ mod methods;
 mod report;
 
 pub(crate) use iter::raise_thrown;
-pub(crate) use layout::Placement;
+pub(crate) use layout::{Placement, STOCK_STATE};
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
     build, class_getitem_def, future_methods, future_properties, future_slots,

@@ -4,7 +4,8 @@ use super::{Task, Waiter, cancel, check_coroutine, given_name, number_for, regis
 use crate::consts::{names, stock};
 use crate::event_loop::Ready;
 use crate::future::{
-    self, AsFuture, Future, Kind, Placement, State, future_methods, future_properties, future_slots,
+    self, AsFuture, Future, Kind, Placement, STOCK_STATE, State, future_methods, future_properties,
+    future_slots,
 };
 use rondel_ffi::class::{TypeBuilder, peek};
 use rondel_ffi::err::Builtin;
@@ -53,7 +54,7 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
         Some(home) => {
             register(home.inst(), slf);
             if eager && home.is_running() {
-                return step::eager(home.inst(), slf.own());
+                return super::start_eagerly(home.inst(), slf);
             }
             home.check_open()?;
             home.push(Ready::Step(slf.own()));
@@ -307,7 +308,9 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     let base = stock().task.clone();
     let builder = TypeBuilder::<Task>::new(c"rondel.Task").extends::<Future>();
     let mut builder = if place.over {
-        builder.over(vec![Future::type_object().own(), base], place.rest)
+        builder
+            .over(vec![Future::type_object().own(), base], place.rest)
+            .stamp(STOCK_STATE.0, STOCK_STATE.1)
     } else {
         builder.behind(base, place.rest)
     };

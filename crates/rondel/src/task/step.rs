@@ -92,7 +92,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     let outcome = step(home, task.clone(), None);
     if task.fut().done() {
         // As asyncio: what has ended before anybody saw it keeps no coroutine.
-        task.coro.set(None);
+        task.coro.set(Some(Obj::none()));
     }
     let pending = outcome.err().map(Raised::fetch);
     home.leave()?;
@@ -223,7 +223,10 @@ fn yielded(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) -> PyRes
     if let Some(home) = home
         && let Some(sleep) = obj.borrow().exact::<Sleep>()
     {
-        return asleep(home, task, sleep.deadline.get());
+        return match sleep.take_deadline() {
+            Some(deadline) => asleep(home, task, deadline),
+            None => bad_yield(Some(home), task, obj.borrow()),
+        };
     }
     match into_native_future(obj) {
         Ok(waited) => wait_for(task, waited),
