@@ -551,5 +551,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     for slot in future_slots() {
         builder = builder.with(slot);
     }
-    builder.build()
+    let built = builder.build()?;
+    class::share_init::<Future>(stock().future.borrow())?;
+    Ok(built)
 }

@@ -7,7 +7,7 @@ use crate::future::{
     self, AsFuture, Future, Kind, Placement, STOCK_STATE, State, future_methods, future_properties,
     future_slots,
 };
-use rondel_ffi::class::{TypeBuilder, peek};
+use rondel_ffi::class::{TypeBuilder, peek, share_init};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, BoundDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Ref, call, context, value};
@@ -368,5 +368,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     for slot in future_slots() {
         builder = builder.with(slot);
     }
-    builder.build()
+    let built = builder.build()?;
+    share_init::<Task>(stock().task.borrow())?;
+    Ok(built)
 }
