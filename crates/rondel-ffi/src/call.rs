@@ -225,7 +225,11 @@ pub fn stop_value(raised: Raised) -> Sent {
         return Sent::Raised(raised);
     }
     let exc = raised.fetch();
-    // SAFETY: the exception is a StopIteration (just matched); its struct holds `value`.
+    // Making the instance may have failed, and so have given another exception.
+    if !crate::err::exception_is(exc.borrow(), crate::err::Builtin::StopIteration.class()) {
+        return Sent::Raised(crate::err::raise_instance(exc.borrow()));
+    }
+    // SAFETY: the exception is a StopIteration (just checked); its struct holds `value`.
     unsafe {
         let value = (*exc.as_ptr().cast::<ffi::PyStopIterationObject>()).value;
         Sent::Returned(if value.is_null() {

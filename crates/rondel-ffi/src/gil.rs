@@ -115,6 +115,13 @@ impl AsRef<[u8]> for ParkedBytes {
     }
 }
 
+/// Keeps a reference for a while: it is released by some loop's next poll.
+pub fn release_later(obj: Option<Obj>) {
+    if let (Some(obj), Ok(mut list)) = (obj, ORPHANS.lock()) {
+        list.push(OrphanPtr(obj.into_ptr()));
+    }
+}
+
 /// Releases what was orphaned without the GIL. The loop calls it once a turn; cheap when empty.
 pub fn release_orphans() {
     let list = match ORPHANS.try_lock() {

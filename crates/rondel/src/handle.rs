@@ -344,12 +344,27 @@ fn when(slf: Inst<'_, Handle>) -> PyRes<Obj> {
     value::float(slf.when.get())
 }
 
-/// `handle._run()`: as the loop would, for callers that schedule handles themselves.
+/// `handle._run()`: for callers that schedule handles themselves. It may be called inside another
+/// callback, and in any thread: the context that the loop has entered for its own is left alone.
 fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    let Some(home) = slf.home.get() else {
+    let (Some(home), Some(callback), Some(context), false) = (
+        slf.home.get(),
+        slf.callback.get(),
+        slf.context.get(),
+        slf.cancelled.get(),
+    ) else {
         return Ok(Obj::none());
     };
-    run(home.inst(), slf.own())?;
+    let args = slf.args_tuple()?;
+    let result = context::enter(context.borrow()).and_then(|()| {
+        let result = call::call_tuple(callback.borrow(), args.borrow(), None);
+        let pending = result.map_err(Raised::fetch);
+        context::exit(context.borrow())?;
+        pending.map_err(|exc| err::raise_instance(exc.borrow()))
+    });
+    if let Err(raised) = result {
+        failed(home.inst(), slf, raised)?;
+    }
     Ok(Obj::none())
 }
 

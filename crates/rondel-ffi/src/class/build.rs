@@ -54,6 +54,7 @@ pub struct TypeBuilder<T: Class> {
     place: Place,
     life: Life,
     offset: usize,
+    stamp: Option<(usize, u32)>,
     flags: std::ffi::c_ulong,
     subclassable: bool,
     weakrefs: bool,
@@ -72,6 +73,7 @@ impl<T: Class> TypeBuilder<T> {
             place: Place::Plain,
             life: Life::of::<T, Nothing>(),
             offset: size_of::<ffi::PyObject>(),
+            stamp: None,
             flags: 0,
             subclassable: false,
             weakrefs: false,
@@ -96,6 +98,12 @@ impl<T: Class> TypeBuilder<T> {
         self.bases = bases;
         self.offset = offset;
         self.place = Place::Over;
+        self
+    }
+
+    /// Every instance has this number at this offset, which is the base's and in nobody's payload.
+    pub fn stamp(mut self, offset: usize, number: u32) -> Self {
+        self.stamp = Some((offset, number));
         self
     }
 
@@ -280,6 +288,10 @@ impl<T: Class> TypeBuilder<T> {
         let cell = T::cell();
         cell.offset.store(self.offset, Ordering::Relaxed);
         cell.size.store(size, Ordering::Relaxed);
+        if let Some((at, number)) = self.stamp.filter(|(at, _)| at + 4 <= size && at % 4 == 0) {
+            cell.stamp.store(number, Ordering::Relaxed);
+            cell.stamp_at.store(at, Ordering::Relaxed);
+        }
         if let Some(base) = self.bases.first() {
             // SAFETY: the base is a type object.
             let dealloc = unsafe { (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_dealloc };

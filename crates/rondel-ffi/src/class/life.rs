@@ -57,7 +57,23 @@ unsafe fn block<T: Class>() -> PyRes<*mut ffi::PyObject> {
         let head = size_of::<ffi::PyObject>();
         let size = T::cell().size.load(Ordering::Relaxed);
         std::ptr::write_bytes(block.cast::<u8>().add(head), 0, size - head);
+        stamp::<T>(block);
         Ok(block)
+    }
+}
+
+/// Writes the class's stamp into fresh memory. No payload lies there: a recycled block keeps it.
+unsafe fn stamp<T: Class>(block: *mut ffi::PyObject) {
+    let at = T::cell().stamp_at.load(Ordering::Relaxed);
+    if at != 0 {
+        // SAFETY: `TypeBuilder::build` has checked that it lies in the instance, and its alignment.
+        unsafe {
+            block
+                .cast::<u8>()
+                .add(at)
+                .cast::<u32>()
+                .write(T::cell().stamp.load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -94,6 +110,7 @@ pub(super) unsafe extern "C" fn new_slot<T: Class, R: Rest>(
     unsafe {
         let ptr = ffi::PyType_GenericAlloc(ty, 0);
         if !ptr.is_null() {
+            stamp::<T>(ptr);
             payload::<T>(ptr).write(T::default());
             R::init(ptr);
         }

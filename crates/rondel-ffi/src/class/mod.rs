@@ -36,11 +36,13 @@
 //! # Where things are
 //! `reference` (borrowed, owned and bare references), `cell` (fields of a payload), `payload` (which
 //! payloads an instance has), `collect` (traverse, clear, `__dict__`), `life` (creation, finalizer,
-//! deallocation), `nest` (deallocations within deallocations), `build` (the type object).
+//! deallocation), `nest` (deallocations within deallocations), `build` (the type object), `init` (a C
+//! base's `__init__`).
 
 mod build;
 mod cell;
 mod collect;
+mod init;
 mod life;
 mod nest;
 mod payload;
@@ -49,21 +51,27 @@ mod reference;
 pub use build::{TypeBuilder, basicsize, derives_from, is_laid_out};
 pub use cell::{ObjCell, OwnCell, peek};
 pub use collect::Visit;
+pub use init::share_init;
 pub use life::{alloc, alloc_extended, track};
 pub use reference::{Inst, Own, Weak};
 
 use crate::freelist::FreeList;
 use crate::obj::Ref;
 use pyo3::ffi;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Where a class keeps its type object and its payload's offset, filled at import.
 pub struct ClassCell {
     ty: AtomicPtr<ffi::PyTypeObject>,
     offset: AtomicUsize,
     base_dealloc: AtomicUsize,
+    /// The C base's own `tp_init`, where [`share_init`] stands before it.
+    base_init: AtomicUsize,
     /// `tp_basicsize`.
     size: AtomicUsize,
+    /// Where every instance has [`TypeBuilder::stamp`]'s number; 0 for a class without.
+    stamp_at: AtomicUsize,
+    stamp: AtomicU32,
 }
 
 impl ClassCell {
@@ -73,7 +81,10 @@ impl ClassCell {
             ty: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
             base_dealloc: AtomicUsize::new(0),
+            base_init: AtomicUsize::new(0),
             size: AtomicUsize::new(0),
+            stamp_at: AtomicUsize::new(0),
+            stamp: AtomicU32::new(0),
         }
     }
 

@@ -54,12 +54,12 @@ where
     where
         F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<()> + Copy + 'static,
     {
-        // SAFETY: `args` is a tuple, `kwargs` a dict or null, both alive for the call; the vector
-        // built here borrows from them.
+        // SAFETY: `args` is a tuple, `kwargs` a dict or null, both alive for the call. The vector owns
+        // its items: the dict may be somebody's (a `partial`'s), who changes it meanwhile.
         guard_status(|| unsafe {
             let count = ffi::PyTuple_Size(args) as usize;
-            let mut vector: Vec<*mut ffi::PyObject> = (0..count)
-                .map(|i| ffi::PyTuple_GetItem(args, i as isize))
+            let mut vector: Vec<Obj> = (0..count)
+                .map(|i| Obj::from_borrowed(ffi::PyTuple_GetItem(args, i as isize)))
                 .collect();
             let mut names = None;
             if !kwargs.is_null() && ffi::PyDict_Size(kwargs) > 0 {
@@ -69,7 +69,7 @@ where
                 while ffi::PyDict_Next(kwargs, &mut pos, &mut key, &mut value) != 0 {
                     ffi::Py_INCREF(key);
                     ffi::PyTuple_SET_ITEM(keys.as_ptr(), i, key);
-                    vector.push(value);
+                    vector.push(Obj::from_borrowed(value));
                     i += 1;
                 }
                 names = Some(keys);
@@ -77,7 +77,7 @@ where
             let names_ptr = names.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr);
             item::<F>()(
                 Inst::from_ptr(slf),
-                Args::new(vector.as_ptr(), count, names_ptr),
+                Args::new(vector.as_ptr().cast(), count, names_ptr),
             )
         })
     }

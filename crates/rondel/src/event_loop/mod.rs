@@ -233,10 +233,12 @@ impl LoopBase {
                 self.in_callback.set(true);
                 return Ok(());
             }
-            self.leave()?;
         }
-        context::enter(context)?;
-        self.entered.set(Some(context.own()));
+        // Owned first: leaving may drop the last reference to the other one, and so run Python code.
+        let context = context.own();
+        self.leave()?;
+        context::enter(context.borrow())?;
+        self.entered.set(Some(context));
         self.in_callback.set(true);
         Ok(())
     }
@@ -251,8 +253,7 @@ impl LoopBase {
     /// future's last reference may go anywhere) there is nothing to leave: it is entered in the
     /// loop's.
     pub(crate) fn leave_between_callbacks(&self) -> PyRes<()> {
-        let here = running().is_some_and(|home| std::ptr::eq(home.inst().data(), self));
-        if here && !self.in_callback.get() {
+        if self.runs_here() && !self.in_callback.get() {
             self.leave()
         } else {
             Ok(())
@@ -279,6 +280,11 @@ impl LoopBase {
 
     pub(crate) fn is_running(&self) -> bool {
         self.running.get()
+    }
+
+    /// Whether this loop runs in this very thread.
+    pub(crate) fn runs_here(&self) -> bool {
+        running().is_some_and(|home| std::ptr::eq(home.inst().data(), self))
     }
 
     pub(crate) fn check_open(&self) -> PyRes<()> {

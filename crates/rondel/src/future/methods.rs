@@ -1,7 +1,8 @@
 //! The Python face of a future: methods, properties, slots.
 
 use super::{
-    Callback, Future, Placement, State, add_callback, cancel_plain, fail, finish, iter, outcome,
+    Callback, Future, Placement, STOCK_STATE, State, add_callback, cancel_plain, fail, finish,
+    iter, outcome,
 };
 use crate::consts::{invalid_state, names, stock};
 use crate::event_loop::LoopBase;
@@ -9,7 +10,8 @@ use crate::task::Task;
 use rondel_ffi::class::{self, TypeBuilder, peek};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, SlotDef, Unary};
-use rondel_ffi::{Class, Inst, Obj, PyRes, Raised, Ref, call, context, value};
+use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
+use std::collections::HashSet;
 
 #[cold]
 pub(crate) fn uninitialised() -> Raised {
@@ -36,7 +38,11 @@ pub(crate) fn init_on(slf: Inst<'_, Future>, loop_: Option<Ref<'_>>) -> PyRes<()
         Some(loop_) => loop_.own(),
         None => call::call0(stock().get_event_loop.borrow())?,
     };
+    // The native code below us in the stack may have borrowed the old loop from this future: a
+    // finalizer can re-initialise any. It lives until a loop polls.
+    let old = slf.home.get();
     slf.clear();
+    rondel_ffi::gil::release_later(old.map(rondel_ffi::Own::into_obj));
     slf.state.set(State::Pending);
     slf.blocking.set(false);
     let debug = match loop_.borrow().cast::<LoopBase>() {
@@ -201,58 +207,92 @@ fn add_done_callback(slf: Inst<'_, Future>, args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-/// The `i`-th callback, if it is one that a user can name.
-fn nameable(slf: Inst<'_, Future>, i: usize) -> Option<Option<Obj>> {
-    let name = |callback: &Callback| match callback {
-        Callback::Python { function, .. } => Some(function.clone()),
-        Callback::Wake(task) => crate::task::bound_wakeup(task.inst()).ok(),
-        _ => None,
-    };
-    if i == 0 {
-        return peek(&slf.first, |first| first.as_ref().map(name));
-    }
-    slf.rare_opt()
-        .and_then(|rare| rare.callbacks.borrow().get(i - 1).map(name))
+/// A callback as a user may know it, and whose place in the list it stands for.
+enum Known {
+    Function {
+        function: Obj,
+        context: Obj,
+    },
+    /// A task that waits: its `task_wakeup`.
+    Wake(Own<Task>),
+    /// One of ours that nobody else can name.
+    Other(Obj),
 }
 
-/// Takes the `i`-th callback out, keeping the order of the rest.
-fn take_callback(slf: Inst<'_, Future>, i: usize) -> Option<Callback> {
-    let mut list = slf.rare_opt().map(|rare| rare.callbacks.borrow_mut());
-    if i > 0 {
-        return list.map(|mut list| list.remove(i - 1));
-    }
-    let next = list
-        .as_mut()
-        .filter(|list| !list.is_empty())
-        .map(|list| list.remove(0));
-    slf.first.replace(next)
-}
-
-/// Removes every callback equal to `function`; gives their number. Comparing runs Python code that
-/// may change the list: each step looks at the list as it then is.
-fn remove_done_callback(slf: Inst<'_, Future>, function: Ref<'_>) -> PyRes<Obj> {
-    check(slf)?;
-    let mut removed = 0;
-    let mut i = 0;
-    while let Some(candidate) = nameable(slf, i) {
-        let Some(candidate) = candidate else {
-            i += 1;
-            continue;
-        };
-        let same = candidate.borrow().equals(function)?;
-        let in_place = nameable(slf, i).flatten().is_some_and(|now| {
-            now.borrow().is(candidate.borrow())
-                || (same && now.borrow().type_of().is(candidate.borrow().type_of()))
-        });
-        if same && in_place {
-            let taken = take_callback(slf, i);
-            drop(taken);
-            removed += 1;
-        } else {
-            i += 1;
+impl Known {
+    fn of(callback: &Callback) -> Known {
+        match callback {
+            Callback::Python { function, context } => Known::Function {
+                function: function.clone(),
+                context: context.clone(),
+            },
+            Callback::Wake(task) => Known::Wake(task.clone()),
+            Callback::Gather(gather) => Known::Other(gather.obj().own()),
+            Callback::Group(group) => Known::Other(group.obj().own()),
+            Callback::Request(cycle) => Known::Other(cycle.obj().own()),
         }
     }
-    value::int(removed)
+}
+
+/// The callbacks as they are now. Whatever is done with them may run Python code (an allocation may
+/// collect garbage), which may change the future's own list.
+fn known_callbacks(slf: Inst<'_, Future>) -> Vec<Known> {
+    let mut known: Vec<Known> = Vec::new();
+    known.extend(peek(&slf.first, |first| first.as_ref().map(Known::of)));
+    if let Some(rare) = slf.rare_opt() {
+        known.extend(rare.callbacks.borrow().iter().map(Known::of));
+    }
+    known
+}
+
+/// Takes every callback out for which `wanted` says so; the order of the rest stays. `wanted` runs
+/// no Python code.
+fn take_callbacks(slf: Inst<'_, Future>, wanted: impl Fn(&Callback) -> bool) -> Vec<Callback> {
+    let mut rest = Vec::new();
+    let mut taken = Vec::new();
+    let first = slf.first.take();
+    let more = slf.rare_opt().map(|rare| rare.callbacks.take());
+    for callback in first.into_iter().chain(more.into_iter().flatten()) {
+        if wanted(&callback) {
+            taken.push(callback);
+        } else {
+            rest.push(callback);
+        }
+    }
+    let mut rest = rest.into_iter();
+    slf.first.set(rest.next());
+    if let Some(rare) = slf.rare_opt() {
+        rare.callbacks.borrow_mut().extend(rest);
+    }
+    taken
+}
+
+/// Removes every callback equal to `function`; gives their number.
+fn remove_done_callback(slf: Inst<'_, Future>, function: Ref<'_>) -> PyRes<Obj> {
+    check(slf)?;
+    // Comparing runs Python code, which may change the list: first it is found out what is equal,
+    // then what is equal and still there is taken out. Kept alive, an address names one object.
+    let mut equal: HashSet<*mut rondel_ffi::private::RawObject> = HashSet::new();
+    let known = known_callbacks(slf);
+    for callback in &known {
+        let (candidate, key) = match callback {
+            Known::Function { function, .. } => (function.clone(), function.as_ptr()),
+            Known::Wake(task) => (crate::task::bound_wakeup(task.inst())?, task.obj().as_ptr()),
+            Known::Other(_) => continue,
+        };
+        if candidate.borrow().equals(function)? {
+            equal.insert(key);
+        }
+    }
+    if equal.is_empty() {
+        return value::int(0);
+    }
+    let taken = take_callbacks(slf, |callback| match callback {
+        Callback::Python { function, .. } => equal.contains(&function.as_ptr()),
+        Callback::Wake(task) => equal.contains(&task.obj().as_ptr()),
+        _ => false,
+    });
+    value::int(i64::try_from(taken.len()).unwrap_or(i64::MAX))
 }
 
 fn make_cancelled_error(slf: Inst<'_, Future>) -> PyRes<Obj> {
@@ -305,33 +345,22 @@ fn get_loop_attr(slf: Inst<'_, Future>) -> PyRes<Obj> {
 /// `[(callback, context), …]`, or `None` without any.
 fn get_callbacks(slf: Inst<'_, Future>) -> PyRes<Obj> {
     check(slf)?;
-    let mut pairs = Vec::new();
-    let mut add = |callback: &Callback| -> PyRes<()> {
+    let known = known_callbacks(slf);
+    if known.is_empty() {
+        return Ok(Obj::none());
+    }
+    let list = value::list_with(0)?;
+    for callback in known {
         let (function, context) = match callback {
-            Callback::Python { function, context } => (function.clone(), context.clone()),
-            Callback::Wake(task) => (
+            Known::Function { function, context } => (function, context),
+            Known::Wake(task) => (
                 crate::task::bound_wakeup(task.inst())?,
                 task.context.get().unwrap_or_else(Obj::none),
             ),
-            Callback::Gather(gather) => (gather.obj().own(), Obj::none()),
-            Callback::Group(group) => (group.obj().own(), Obj::none()),
-            Callback::Request(cycle) => (cycle.obj().own(), Obj::none()),
+            Known::Other(obj) => (obj, Obj::none()),
         };
-        pairs.push(value::tuple([function, context])?);
-        Ok(())
-    };
-    peek(&slf.first, |first| first.as_ref().map_or(Ok(()), &mut add))?;
-    if let Some(rare) = slf.rare_opt() {
-        for callback in rare.callbacks.borrow().iter() {
-            add(callback)?;
-        }
-    }
-    if pairs.is_empty() {
-        return Ok(Obj::none());
-    }
-    let list = value::list_with(pairs.len())?;
-    for (i, pair) in pairs.into_iter().enumerate() {
-        value::list_init(list.borrow(), i, pair);
+        let pair = value::tuple([function, context])?;
+        value::list_append(list.borrow(), pair.borrow())?;
     }
     Ok(list)
 }
@@ -483,7 +512,9 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     let base = stock().future.clone();
     let builder = TypeBuilder::<Future>::new(c"rondel.Future");
     let mut builder = if place.over {
-        builder.over(vec![base], place.future)
+        builder
+            .over(vec![base], place.future)
+            .stamp(STOCK_STATE.0, STOCK_STATE.1)
     } else {
         builder.behind(base, place.future)
     };
@@ -520,5 +551,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     for slot in future_slots() {
         builder = builder.with(slot);
     }
-    builder.build()
+    let built = builder.build()?;
+    class::share_init::<Future>(stock().future.borrow())?;
+    Ok(built)
 }

@@ -15,12 +15,14 @@
 //! The payload lies on top of the C struct's fields: nothing of asyncio's C code looks into a
 //! subclass's instance by itself. Calls by hand do (`asyncio.Future.result(fut)`): they check
 //! `fut_loop` before all else, which stays null, so that they raise RuntimeError ("not initialized") or
-//! answer as for a pending future. What they use unchecked keeps its C meaning: `fut_cancel_msg` is
-//! an object here too, the state's ints and `__dict__` lie behind us. The one call that breaks an
-//! instance is `_asyncio.Future.__init__(fut)` (or Task's): it releases every C field first. Nothing
-//! makes it but code that names both; classes that would inherit it before ours are laid out as the C
-//! base, and `__init_subclass__` refuses them. [`Placement`] falls back to memory behind the C fields
-//! for an interpreter whose structs are not the known ones.
+//! answer as for a pending future; those that ask for the state first find a finished one
+//! (`layout`). What they use unchecked keeps its C meaning: `fut_cancel_msg` is an object here too,
+//! a task's coroutine and context are never null, the state's ints and `__dict__` lie behind us. The
+//! one call that would break an instance is `_asyncio.Future.__init__(fut)` (or Task's), which releases
+//! every C field first: it is handed to our own `__init__` (`rondel_ffi::class::share_init`). Classes
+//! that would inherit asyncio's constructor before ours are laid out as the C base, and
+//! `__init_subclass__` refuses them. [`Placement`] falls back to memory behind the C fields for an
+//! interpreter whose structs are not the known ones.
 
 mod iter;
 mod layout;
@@ -28,7 +30,7 @@ mod methods;
 mod report;
 
 pub(crate) use iter::raise_thrown;
-pub(crate) use layout::Placement;
+pub(crate) use layout::{Placement, STOCK_STATE};
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
     build, class_getitem_def, future_methods, future_properties, future_slots,

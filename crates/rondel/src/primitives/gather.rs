@@ -5,7 +5,7 @@
 
 use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase};
-use crate::future::{self, AsFuture, Callback, Future, Kind, Placement, State};
+use crate::future::{self, AsFuture, Callback, Future, Kind, Placement, STOCK_STATE, State};
 use crate::task::{self, Task};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc_extended};
 use rondel_ffi::err::Builtin;
@@ -322,7 +322,9 @@ fn repr(slf: Inst<'_, Gather>) -> PyRes<Obj> {
 pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     let builder = TypeBuilder::<Gather>::new(c"rondel._GatheringFuture").extends::<Future>();
     let mut builder = if place.over {
-        builder.over(vec![Future::type_object().own()], place.rest)
+        builder
+            .over(vec![Future::type_object().own()], place.rest)
+            .stamp(STOCK_STATE.0, STOCK_STATE.1)
     } else {
         builder.behind(stock().future.clone(), place.rest)
     };

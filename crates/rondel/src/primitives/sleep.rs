@@ -19,6 +19,8 @@ use std::cell::Cell;
 enum Stage {
     #[default]
     Created,
+    /// Has yielded itself to its task, which takes the deadline for a timer.
+    Offered,
     /// Suspended: in a timer, or for one turn.
     Waiting,
     /// asyncio's sleep runs in `inner`. (In the other stages `inner` is where it was created, if
@@ -32,10 +34,23 @@ pub(crate) struct Sleep {
     /// Seconds, as given.
     delay: Cell<f64>,
     /// Nanoseconds on the loop's clock; set when the wait begins.
-    pub(crate) deadline: Cell<u64>,
+    deadline: Cell<u64>,
     result: ObjCell,
     inner: ObjCell,
     stage: Cell<Stage>,
+}
+
+impl Sleep {
+    /// The deadline of a sleep that has just yielded itself, once. A sleep that reaches the task in
+    /// another way (`yield sleep(1)` in somebody's `__await__`) is nothing that can be waited for.
+    #[inline(always)]
+    pub(crate) fn take_deadline(&self) -> Option<u64> {
+        if self.stage.get() != Stage::Offered {
+            return None;
+        }
+        self.stage.set(Stage::Waiting);
+        Some(self.deadline.get())
+    }
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -115,7 +130,7 @@ pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
 fn resume(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
     match slf.stage.get() {
         Stage::Created => begin(slf),
-        Stage::Waiting => {
+        Stage::Offered | Stage::Waiting => {
             slf.stage.set(Stage::Over);
             Sent::Returned(slf.result.take().unwrap_or_else(Obj::none))
         }
@@ -135,7 +150,7 @@ fn begin(slf: Inst<'_, Sleep>) -> Sent {
     }
     match event_loop::steps_native_task() {
         Ok(true) => {
-            slf.stage.set(Stage::Waiting);
+            slf.stage.set(Stage::Offered);
             slf.deadline
                 .set(clock::now().saturating_add((delay * 1e9) as u64));
             Sent::Yielded(slf.obj().own())
@@ -208,6 +223,14 @@ fn close(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
     }
 }
 
+/// `__await__`: one at a time, as for any coroutine.
+fn awaited(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    match slf.stage.get() {
+        Stage::Created | Stage::Over => Ok(slf.obj().own()),
+        _ => Err(Builtin::Runtime.raise("coroutine is being awaited already")),
+    }
+}
+
 fn itself(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
     Ok(slf.obj().own())
 }
@@ -244,7 +267,7 @@ pub(crate) fn build() -> PyRes<Obj> {
     let [next, send_slot] = method::resume::<Sleep, _>(resume);
     TypeBuilder::<Sleep>::new(c"rondel.sleep_coroutine")
         .with(method::unary::<Sleep, _>(Unary::Iter, itself))
-        .with(method::unary::<Sleep, _>(Unary::Await, itself))
+        .with(method::unary::<Sleep, _>(Unary::Await, awaited))
         .with(method::unary::<Sleep, _>(Unary::Repr, repr))
         .with(next)
         .with(send_slot)

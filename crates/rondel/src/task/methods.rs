@@ -4,10 +4,11 @@ use super::{Task, Waiter, cancel, check_coroutine, given_name, number_for, regis
 use crate::consts::{names, stock};
 use crate::event_loop::Ready;
 use crate::future::{
-    self, AsFuture, Future, Kind, Placement, State, future_methods, future_properties, future_slots,
+    self, AsFuture, Future, Kind, Placement, STOCK_STATE, State, future_methods, future_properties,
+    future_slots,
 };
 use crate::watch;
-use rondel_ffi::class::{TypeBuilder, peek};
+use rondel_ffi::class::{TypeBuilder, peek, share_init};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, BoundDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Ref, call, context, value};
@@ -57,7 +58,7 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
         Some(home) => {
             register(home.inst(), slf);
             if eager && home.is_running() {
-                return step::eager(home.inst(), slf.own());
+                return super::start_eagerly(home.inst(), slf);
             }
             home.check_open()?;
             home.push(Ready::Step(slf.own()));
@@ -312,7 +313,9 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     let base = stock().task.clone();
     let builder = TypeBuilder::<Task>::new(c"rondel.Task").extends::<Future>();
     let mut builder = if place.over {
-        builder.over(vec![Future::type_object().own(), base], place.rest)
+        builder
+            .over(vec![Future::type_object().own(), base], place.rest)
+            .stamp(STOCK_STATE.0, STOCK_STATE.1)
     } else {
         builder.behind(base, place.rest)
     };
@@ -370,5 +373,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     for slot in future_slots() {
         builder = builder.with(slot);
     }
-    builder.build()
+    let built = builder.build()?;
+    share_init::<Task>(stock().task.borrow())?;
+    Ok(built)
 }

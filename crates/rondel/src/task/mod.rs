@@ -60,7 +60,6 @@ const UNREGISTERED: u32 = u32::MAX;
 /// What a task has besides its [`Future`]. The first fields lie on C's `TaskObj`, with the same
 /// meaning: what `asyncio.Task.get_coro(task)` and the like find there is right, or nothing (see
 /// `future`). Before 3.13 C's ints come behind its references, from then on before.
-#[derive(Default)]
 #[repr(C)]
 pub(crate) struct Task {
     /// `cancelling()`; C's `task_num_cancels_requested`.
@@ -78,6 +77,7 @@ pub(crate) struct Task {
     pub(crate) eager: Cell<bool>,
     /// C's `task_fut_waiter`: null for ever.
     stock_waiter: Cell<usize>,
+    /// Never null, nor is the context: before 3.12.2 C's `get_coro` and `get_context` don't check.
     pub(crate) coro: ObjCell,
     /// A str; nothing while it is `Task-N` and nobody has asked.
     name: ObjCell,
@@ -115,6 +115,34 @@ static FREE: FreeList = FreeList::new();
 // SAFETY: built with `extends::<Future>`.
 unsafe impl Extends<Future> for Task {}
 
+/// A task whose `__init__` has not run.
+impl Default for Task {
+    fn default() -> Task {
+        Task::new(Obj::none(), Obj::none(), None, false)
+    }
+}
+
+impl Task {
+    #[inline(always)]
+    fn new(coro: Obj, context: Obj, name: Option<Obj>, armed: bool) -> Task {
+        Task {
+            stock_waiter: Cell::new(0),
+            coro: ObjCell::new(Some(coro)),
+            number: Cell::new(if armed { number_for(name.as_ref()) } else { 0 }),
+            name: ObjCell::new(name),
+            context: ObjCell::new(Some(context)),
+            #[cfg(not(Py_3_13))]
+            stock_flags: Cell::default(),
+            cancels: Cell::new(0),
+            must_cancel: Cell::new(false),
+            log_destroy_pending: Cell::new(armed),
+            armed: Cell::new(armed),
+            eager: Cell::new(false),
+            waiter: Cell::new(Waiter::Nothing),
+        }
+    }
+}
+
 impl Class for Task {
     fn cell() -> &'static ClassCell {
         &CELL
@@ -134,8 +162,8 @@ impl Class for Task {
     fn clear(&self) {
         self.armed.set(false);
         drop(self.waiter.take());
-        self.coro.set(None);
-        self.context.set(None);
+        self.coro.set(Some(Obj::none()));
+        self.context.set(Some(Obj::none()));
         self.name.set(None);
     }
 
@@ -253,21 +281,7 @@ pub(crate) fn create(
     let name = given_name(options.name)?;
     let task = alloc_extended(
         Future::on(home, Kind::Task),
-        Task {
-            stock_waiter: Cell::new(0),
-            coro: ObjCell::new(Some(coro.own())),
-            number: Cell::new(number_for(name.as_ref())),
-            name: ObjCell::new(name),
-            context: ObjCell::new(Some(context)),
-            #[cfg(not(Py_3_13))]
-            stock_flags: Cell::default(),
-            cancels: Cell::new(0),
-            must_cancel: Cell::new(false),
-            log_destroy_pending: Cell::new(true),
-            armed: Cell::new(true),
-            eager: Cell::new(false),
-            waiter: Cell::new(Waiter::Nothing),
-        },
+        Task::new(coro.own(), context, name, true),
         // Outside a running loop its first step may never come.
         !home.is_running(),
     )?;
@@ -280,11 +294,22 @@ pub(crate) fn create(
     }
     if options.eager_start && home.is_running() {
         track(task.inst());
-        step::eager(home, task.clone())?;
+        start_eagerly(home, task.inst())?;
     } else {
         home.push(Ready::Step(task.clone()));
     }
     Ok(task)
+}
+
+/// The first step of an eager task on a running loop: at once, but in the loop's thread. asyncio
+/// would take it in the thread that asks, where the loop's current task and context are not.
+pub(crate) fn start_eagerly(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) -> PyRes<()> {
+    if home.runs_here() {
+        return step::eager(home, task.own());
+    }
+    home.push(Ready::Step(task.own()));
+    home.wake();
+    Ok(())
 }
 
 /// Adds a task to its loop's list, once: a stale entry would outlive the task.

@@ -100,7 +100,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     if task.fut().done() && cfg!(Py_3_12) {
         // As asyncio: what has ended before anybody saw it keeps no coroutine. (3.11 has no eager
         // tasks, and its repr needs the coroutine.)
-        task.coro.set(None);
+        task.coro.set(Some(Obj::none()));
     }
     let pending = outcome.err().map(Raised::fetch);
     home.leave()?;
@@ -241,7 +241,10 @@ fn yielded(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Obj) -> PyRes
     if let Some(home) = home
         && let Some(sleep) = obj.borrow().exact::<Sleep>()
     {
-        return asleep(home, task, sleep.deadline.get());
+        return match sleep.take_deadline() {
+            Some(deadline) => asleep(home, task, deadline),
+            None => bad_yield(Some(home), task, obj.borrow()),
+        };
     }
     match into_native_future(obj) {
         Ok(waited) => wait_for(task, waited),
