@@ -11,6 +11,7 @@ every other name is asyncio's.
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from asyncio import taskgroups
 from asyncio import tasks as _stock
@@ -31,13 +32,20 @@ __all__ = [
     "TaskGroup",
     "Timeout",
     "TimerHandle",
+    "as_completed",
     "create_task",
     "current_task",
     "ensure_future",
     "gather",
+    "run_coroutine_threadsafe",
+    "shield",
     "sleep",
     "timeout",
     "timeout_at",
+    "to_thread",
+    "wait",
+    "wait_for",
+    "wrap_future",
 ]
 
 Future = _rondel.Future
@@ -49,9 +57,16 @@ create_task = _rondel.create_task
 current_task = _rondel.current_task
 ensure_future = _rondel.ensure_future
 gather = _rondel.gather
+as_completed = _rondel.as_completed
+run_coroutine_threadsafe = _rondel.run_coroutine_threadsafe
+shield = _rondel.shield
 sleep = _rondel.sleep
 timeout = _rondel.timeout
 timeout_at = _rondel.timeout_at
+to_thread = _rondel.to_thread
+wait = _rondel.wait
+wait_for = _rondel.wait_for
+wrap_future = _rondel.wrap_future
 
 
 class TaskGroup(_rondel.TaskGroupBase, asyncio.TaskGroup):  # type: ignore[misc]
@@ -69,14 +84,28 @@ NATIVE: dict[str, Any] = {
     "Task": Task,
     "TaskGroup": TaskGroup,
     "Timeout": Timeout,
+    "as_completed": as_completed,
     "create_task": create_task,
     "current_task": current_task,
     "ensure_future": ensure_future,
     "gather": gather,
+    "run_coroutine_threadsafe": run_coroutine_threadsafe,
+    "shield": shield,
     "sleep": sleep,
     "timeout": timeout,
     "timeout_at": timeout_at,
+    "to_thread": to_thread,
+    "wait": wait,
+    "wait_for": wait_for,
+    "wrap_future": wrap_future,
 }
+
+if sys.version_info >= (3, 12):
+    # asyncio's create_eager_task_factory() takes any class of tasks, ours too; what is native is the
+    # factory that it made of its own.
+    eager_task_factory = _rondel.eager_task_factory
+    NATIVE["eager_task_factory"] = eager_task_factory
+    __all__ += ["eager_task_factory"]
 
 
 def __getattr__(name: str) -> Any:

@@ -211,6 +211,15 @@ pub fn set_cause(exc: Ref<'_>, cause: Option<Obj>) {
     }
 }
 
+/// Sets `exc.__context__`, as raising `exc` while `handled` is being handled does.
+pub fn set_context(exc: Ref<'_>, handled: Obj) {
+    if exc.is(handled.borrow()) {
+        return;
+    }
+    // SAFETY: both are exception instances; steals the reference to the context.
+    unsafe { ffi::PyException_SetContext(exc.as_ptr(), handled.into_ptr()) }
+}
+
 /// A Rust panic that reached the boundary becomes a Python exception, never an abort.
 #[cold]
 pub(crate) fn panic_to_exception(payload: Box<dyn Any + Send>) -> Raised {

@@ -251,6 +251,12 @@ pub fn set() -> PyRes<Obj> {
     unsafe { Obj::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
 }
 
+/// `set(iterable)`.
+pub fn set_of(iterable: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive; a new set, or null with the iterable's error.
+    unsafe { Obj::from_owned(ffi::PySet_New(iterable.as_ptr())) }
+}
+
 pub fn set_add(set: Ref<'_>, item: Ref<'_>) -> PyRes<()> {
     // SAFETY: a set, alive.
     check(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
@@ -264,6 +270,16 @@ pub fn set_discard(set: Ref<'_>, item: Ref<'_>) -> PyRes<()> {
 pub fn set_len(set: Ref<'_>) -> usize {
     // SAFETY: a set, alive.
     unsafe { ffi::PySet_Size(set.as_ptr()).max(0) as usize }
+}
+
+/// Whether this is exactly a list, tuple, set or frozenset.
+pub fn is_plain_collection(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe {
+        ffi::PyList_CheckExact(obj.as_ptr()) != 0
+            || ffi::PyTuple_CheckExact(obj.as_ptr()) != 0
+            || ffi::PyAnySet_CheckExact(obj.as_ptr()) != 0
+    }
 }
 
 /// Calls `each` with every item of an iterable.

@@ -28,13 +28,19 @@ names! {
     connection_lost = c"connection_lost",
     context = c"context",
     coro = c"coro",
+    create_future = c"create_future",
     create_task = c"create_task",
     data_received = c"data_received",
     delay = c"delay",
+    arg = c"arg",
+    call_soon_threadsafe = c"call_soon_threadsafe",
+    cancelled = c"cancelled",
     done = c"done",
     eager_start = c"eager_start",
     eof_received = c"eof_received",
     exception = c"exception",
+    fs = c"fs",
+    fut = c"fut",
     future = c"future",
     get_buffer = c"get_buffer",
     get_debug = c"get_debug",
@@ -46,13 +52,20 @@ names! {
     msg = c"msg",
     name = c"name",
     pause_writing = c"pause_writing",
+    remove_done_callback = c"remove_done_callback",
     result = c"result",
     resume_writing = c"resume_writing",
     return_exceptions = c"return_exceptions",
+    return_when = c"return_when",
+    run = c"run",
+    run_in_executor = c"run_in_executor",
+    set_exception = c"set_exception",
+    set_running_or_notify_cancel = c"set_running_or_notify_cancel",
     send = c"send",
     source_traceback = c"source_traceback",
     task = c"task",
     throw = c"throw",
+    timeout = c"timeout",
     when = c"when",
 }
 
@@ -83,7 +96,33 @@ pub(crate) struct Stock {
     pub(crate) timeout: Obj,
     pub(crate) timeout_at: Obj,
     pub(crate) timeout_class: Obj,
+    pub(crate) isfuture: Obj,
+    pub(crate) get_running_loop: Obj,
+    pub(crate) stop_async_iteration: Obj,
+    pub(crate) wait: Obj,
+    pub(crate) wait_for: Obj,
+    pub(crate) as_completed: Obj,
+    pub(crate) shield: Obj,
+    /// asyncio's `shield` tells the exception handler what a cancelled one's inner future raises.
+    pub(crate) shield_reports: bool,
+    pub(crate) to_thread: Obj,
+    pub(crate) run_coroutine_threadsafe: Obj,
+    pub(crate) wrap_future: Obj,
+    /// 3.12+.
+    pub(crate) eager_task_factory: Option<Obj>,
+    /// `asyncio.futures`' private functions, which know each version's conversions.
+    pub(crate) chain_future: Obj,
+    pub(crate) copy_future_state: Obj,
+    pub(crate) set_concurrent_future_state: Obj,
+    pub(crate) concurrent_future: Obj,
+    pub(crate) partial: Obj,
+    pub(crate) isawaitable: Obj,
+    /// The values of `return_when`.
+    pub(crate) first_completed: Obj,
+    pub(crate) first_exception: Obj,
+    pub(crate) all_completed: Obj,
     pub(crate) kw_context: Obj,
+    pub(crate) kw_loop: Obj,
     pub(crate) empty_bytes: Obj,
 }
 
@@ -102,6 +141,21 @@ fn attr_opt(module: &Obj, name: &std::ffi::CStr) -> PyRes<Option<Obj>> {
     call::getattr_opt(module.borrow(), value::intern(name)?.borrow())
 }
 
+/// Whether a Python function defines an inner one of that name: how a release is known whose
+/// behaviour has no other mark.
+fn has_inner_function(function: &Obj, name: &str) -> PyRes<bool> {
+    let code = attr(function, c"__code__")?;
+    let constants = attr(&code, c"co_consts")?;
+    let mut found = false;
+    value::for_each(constants.borrow(), |constant| {
+        if let Some(inner) = attr_opt(&constant, c"co_name")? {
+            found |= value::str_text(inner.borrow())? == name;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Looks everything up; called by the module's initialisation.
 pub(crate) fn load() -> PyRes<()> {
     let names = Names::load()?;
@@ -109,6 +163,7 @@ pub(crate) fn load() -> PyRes<()> {
     let tasks = call::import(c"asyncio.tasks")?;
     let events = call::import(c"asyncio.events")?;
     let exceptions = call::import(c"asyncio.exceptions")?;
+    let futures = call::import(c"asyncio.futures")?;
     let base_futures = call::import(c"asyncio.base_futures")?;
     let base_tasks = call::import(c"asyncio.base_tasks")?;
     let format_helpers = call::import(c"asyncio.format_helpers")?;
@@ -146,7 +201,29 @@ pub(crate) fn load() -> PyRes<()> {
         timeout: attr(&timeouts, c"timeout")?,
         timeout_at: attr(&timeouts, c"timeout_at")?,
         timeout_class: attr(&timeouts, c"Timeout")?,
+        get_running_loop: attr(&events, c"get_running_loop")?,
+        stop_async_iteration: attr(&call::import(c"builtins")?, c"StopAsyncIteration")?,
+        isfuture: attr(&base_futures, c"isfuture")?,
+        wait: attr(&tasks, c"wait")?,
+        wait_for: attr(&tasks, c"wait_for")?,
+        as_completed: attr(&tasks, c"as_completed")?,
+        shield_reports: has_inner_function(&attr(&tasks, c"shield")?, "_log_on_exception")?,
+        shield: attr(&tasks, c"shield")?,
+        to_thread: attr(&call::import(c"asyncio.threads")?, c"to_thread")?,
+        run_coroutine_threadsafe: attr(&tasks, c"run_coroutine_threadsafe")?,
+        wrap_future: attr(&futures, c"wrap_future")?,
+        eager_task_factory: attr_opt(&tasks, c"eager_task_factory")?,
+        chain_future: attr(&futures, c"_chain_future")?,
+        copy_future_state: attr(&futures, c"_copy_future_state")?,
+        set_concurrent_future_state: attr(&futures, c"_set_concurrent_future_state")?,
+        concurrent_future: attr(&call::import(c"concurrent.futures")?, c"Future")?,
+        partial: attr(&call::import(c"functools")?, c"partial")?,
+        isawaitable: attr(&call::import(c"inspect")?, c"isawaitable")?,
+        first_completed: attr(&tasks, c"FIRST_COMPLETED")?,
+        first_exception: attr(&tasks, c"FIRST_EXCEPTION")?,
+        all_completed: attr(&tasks, c"ALL_COMPLETED")?,
         kw_context: value::tuple([names.context.clone()])?,
+        kw_loop: value::tuple([names.loop_.clone()])?,
         empty_bytes: value::bytes(b"")?,
     };
     CONSTS.set(Consts { names, stock });

@@ -32,7 +32,7 @@ fn fill(m: &module::Module) -> PyRes<()> {
     consts::load()?;
     let place = future::Placement::choose(consts::stock());
     callable::build()?;
-    let types: [(&std::ffi::CStr, Obj); 16] = {
+    let types: [(&std::ffi::CStr, Obj); 15] = {
         let [handle, timer] = handle::build()?;
         let [http_server, cycle, receive, send] = server::build()?;
         [
@@ -51,11 +51,13 @@ fn fill(m: &module::Module) -> PyRes<()> {
             (c"Cycle", cycle),
             (c"ReceiveCall", receive),
             (c"SendCall", send),
-            (c"sleep", primitives::functions::sleep_function()?),
         ]
     };
     for (name, ty) in types {
         m.add(name, ty)?;
+    }
+    for (name, function) in primitives::functions::coroutine_functions()? {
+        m.add(name, function)?;
     }
     let mut functions = primitives::functions::definitions();
     functions.extend(server::definitions());

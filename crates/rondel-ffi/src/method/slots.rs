@@ -1,4 +1,4 @@
-//! Type slots: `__repr__`, `__iter__`, `__await__`, `__init__`, comparison and hash.
+//! Type slots: `__repr__`, `__iter__`, `__await__`, their asynchronous kin, `__init__`, comparison and hash.
 //!
 //! A slot is called with an instance of its type and with the GIL held.
 
@@ -16,9 +16,11 @@ pub enum Unary {
     Repr,
     Iter,
     Await,
+    AsyncIter,
+    AsyncNext,
 }
 
-/// `__repr__`, `__iter__` or `__await__`.
+/// `__repr__`, `__iter__`, `__await__`, `__aiter__` or `__anext__`.
 pub fn unary<T: Class, F>(which: Unary, _f: F) -> SlotDef
 where
     F: for<'a> Fn(Inst<'a, T>) -> PyRes<Obj> + Copy + 'static,
@@ -34,6 +36,8 @@ where
         Unary::Repr => ffi::Py_tp_repr,
         Unary::Iter => ffi::Py_tp_iter,
         Unary::Await => ffi::Py_am_await,
+        Unary::AsyncIter => ffi::Py_am_aiter,
+        Unary::AsyncNext => ffi::Py_am_anext,
     };
     SlotDef {
         slot,

@@ -21,6 +21,7 @@ use crate::future::Future;
 use crate::handle::Handle;
 use crate::net::tcp::TcpTransport;
 use crate::primitives::gather::Gather;
+use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
 use crate::primitives::timeout::Timeout;
 use crate::server::{Cycle, Door};
@@ -55,6 +56,10 @@ pub(crate) enum Ready {
     GroupChild(Own<TaskGroup>, Own<Future>),
     /// The task of a request is done.
     RequestDone(Own<Cycle>, Own<Future>),
+    /// A future is done that `wait`, `shield` or their kin watch.
+    Hop(Hop, Own<Future>),
+    /// A timer of `wait`, `wait_for` or `as_completed` is due.
+    Alarm(Alarm),
     /// Readiness of a native transport's socket.
     Io(Own<TcpTransport>, IoEvent),
 }
@@ -73,6 +78,7 @@ pub(crate) enum Due {
     Run(Own<Handle>),
     Awake(Own<Task>),
     Expire(Own<Timeout>),
+    Alarm(Alarm),
 }
 
 impl Due {
@@ -81,6 +87,7 @@ impl Due {
             Due::Run(handle) => Ready::Run(handle),
             Due::Awake(task) => Ready::Awake(task),
             Due::Expire(timeout) => Ready::Expire(timeout),
+            Due::Alarm(alarm) => Ready::Alarm(alarm),
         }
     }
 
@@ -89,6 +96,7 @@ impl Due {
             Due::Run(handle) => handle.obj(),
             Due::Awake(task) => task.obj(),
             Due::Expire(timeout) => timeout.obj(),
+            Due::Alarm(alarm) => alarm.obj(),
         }
     }
 }
@@ -172,6 +180,11 @@ impl Class for LoopBase {
                         visit.obj(cycle.obj());
                         visit.obj(future.obj());
                     }
+                    Ready::Hop(hop, future) => {
+                        visit.obj(hop.obj());
+                        visit.obj(future.obj());
+                    }
+                    Ready::Alarm(alarm) => visit.obj(alarm.obj()),
                     Ready::Io(transport, _) => visit.obj(transport.obj()),
                 }
             }

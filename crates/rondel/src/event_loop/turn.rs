@@ -285,6 +285,8 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
         Ready::GatherChild(gather, child) => crate::primitives::gather::child_done(gather, child),
         Ready::GroupChild(group, child) => crate::primitives::task_group::child_done(group, child),
         Ready::RequestDone(cycle, task) => crate::server::finished(cycle, task.obj()),
+        Ready::Hop(hop, future) => crate::primitives::hops::run(hop, future),
+        Ready::Alarm(alarm) => crate::primitives::hops::ring(alarm),
         Ready::Io(transport, event) => crate::net::tcp::on_event(slf, transport, event),
     };
     outcome.or_else(|raised| failed(slf, raised))

@@ -230,6 +230,7 @@ impl Known {
             Callback::Gather(gather) => Known::Other(gather.obj().own()),
             Callback::Group(group) => Known::Other(group.obj().own()),
             Callback::Request(cycle) => Known::Other(cycle.obj().own()),
+            Callback::Hop(hop) => Known::Other(hop.obj().own()),
         }
     }
 }

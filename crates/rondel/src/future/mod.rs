@@ -41,6 +41,7 @@ use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::meter::Meter;
 use crate::primitives::gather::Gather;
+use crate::primitives::hops::Hop;
 use crate::primitives::task_group::TaskGroup;
 use crate::server::Cycle;
 use crate::task::Task;
@@ -81,6 +82,8 @@ pub(crate) enum Callback {
     Group(Own<TaskGroup>),
     /// It is the task of a request.
     Request(Own<Cycle>),
+    /// `wait`, `shield` and their kin want to know.
+    Hop(Hop),
 }
 
 /// What few futures need, kept out of line.
@@ -211,6 +214,7 @@ impl Callback {
             Callback::Gather(gather) => visit.obj(gather.obj()),
             Callback::Group(group) => visit.obj(group.obj()),
             Callback::Request(cycle) => visit.obj(cycle.obj()),
+            Callback::Hop(hop) => visit.obj(hop.obj()),
         }
     }
 }
@@ -376,6 +380,40 @@ pub(crate) fn cancel_plain(fut: Inst<'_, Future>, message: Option<Obj>) -> PyRes
     Ok(true)
 }
 
+/// One of our three future types, exactly, on a Rondel loop: what native callbacks can be added to.
+/// Python subclasses may override anything.
+#[inline(always)]
+pub(crate) fn native(obj: Ref<'_>) -> Option<Inst<'_, Future>> {
+    let found = match obj.exact::<Task>() {
+        Some(task) => task.up(),
+        None => match obj.exact::<Future>() {
+            Some(future) => future,
+            None => obj.exact::<Gather>()?.up(),
+        },
+    };
+    if found.home.is_none() {
+        None
+    } else {
+        Some(found)
+    }
+}
+
+/// Takes the first native callback out that `is_it` finds; the caller drops it.
+pub(crate) fn take_hop(fut: Inst<'_, Future>, is_it: impl Fn(&Hop) -> bool) -> Option<Callback> {
+    let found = |callback: &Callback| matches!(callback, Callback::Hop(hop) if is_it(hop));
+    let mut list = fut.rare_opt().map(|rare| rare.callbacks.borrow_mut());
+    if peek(&fut.first, |first| first.as_ref().is_some_and(found)) {
+        let next = list
+            .as_mut()
+            .filter(|list| !list.is_empty())
+            .map(|list| list.remove(0));
+        return fut.first.replace(next);
+    }
+    let list = list.as_mut()?;
+    let at = list.iter().position(found)?;
+    Some(list.remove(at))
+}
+
 /// Cancels whatever kind of ours this is, natively unless a Python subclass has its own `cancel`.
 pub(crate) fn cancel_any(fut: Inst<'_, Future>, message: Option<Obj>) -> PyRes<bool> {
     match fut.kind.get() {
@@ -419,6 +457,7 @@ pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
                 Callback::Gather(gather) => Ready::GatherChild(gather, fut.own()),
                 Callback::Group(group) => Ready::GroupChild(group, fut.own()),
                 Callback::Request(cycle) => Ready::RequestDone(cycle, fut.own()),
+                Callback::Hop(hop) => Ready::Hop(hop, fut.own()),
                 Callback::Python { function, context } => {
                     home.check_open()?;
                     Ready::Run(crate::handle::for_callback(
@@ -446,7 +485,9 @@ fn schedule_foreign(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
         Callback::Python { function, context } => (function, Some(context)),
         Callback::Wake(task) => (crate::task::bound_wakeup(task.inst())?, task.context.get()),
         // These wait on futures of their own Rondel loop only.
-        Callback::Gather(_) | Callback::Group(_) | Callback::Request(_) => return Ok(()),
+        Callback::Gather(_) | Callback::Group(_) | Callback::Request(_) | Callback::Hop(_) => {
+            return Ok(());
+        }
     };
     match context {
         Some(context) => call::method_kw(

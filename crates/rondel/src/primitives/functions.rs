@@ -1,13 +1,14 @@
 //! The module's functions: `create_task`, `ensure_future`, `current_task`, `sleep`, `gather` …
 
-use super::{gather, sleep, timeout};
+use super::{as_completed, gather, shield, sleep, threads, timeout, wait, wait_for};
 use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase};
-use crate::future::Future;
+use crate::future::{self, Future};
 use crate::task::{self, Task};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, MethodDef};
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, callable};
+use std::ffi::CStr;
 
 /// `create_task(coro, *, name=None, context=None)`.
 #[inline(always)]
@@ -37,6 +38,24 @@ pub(super) fn ensure(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Obj>
         return event_loop::create_task_with(home, awaitable, task::Options::default());
     }
     call::call(stock().ensure_future.borrow(), &[awaitable])
+}
+
+/// `ensure_future(awaitable, loop=home)`: a future of another loop is an error.
+#[inline(always)]
+pub(super) fn ensure_on(home: Inst<'_, LoopBase>, awaitable: Ref<'_>) -> PyRes<Obj> {
+    if let Some(native) = future::native(awaitable) {
+        let here = native.home.peek().is_some_and(|h| h.obj().is(home.obj()));
+        if here {
+            return Ok(awaitable.own());
+        }
+    } else if call::is_coroutine(awaitable) || awaitable.exact::<sleep::Sleep>().is_some() {
+        return event_loop::create_task_with(home, awaitable, task::Options::default());
+    }
+    call::call_kw(
+        stock().ensure_future.borrow(),
+        &[awaitable, home.obj()],
+        stock().kw_loop.borrow(),
+    )
 }
 
 /// `ensure_future(coro_or_future, *, loop=None)`.
@@ -81,13 +100,59 @@ fn forked(_args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-/// `sleep`, as a coroutine function.
-pub(crate) fn sleep_function() -> PyRes<Obj> {
-    callable::coroutine_function(sleep::sleep, stock().sleep.borrow())
+/// `eager_task_factory(loop, coro, *, name=None, context=None)` (3.12 on).
+fn eager_task_factory(args: Args<'_>) -> PyRes<Obj> {
+    let n = names();
+    let params = [
+        n.loop_.borrow(),
+        n.coro.borrow(),
+        n.name.borrow(),
+        n.context.borrow(),
+    ];
+    let [loop_, coro, name, context] = args.bind("factory", params, 2, 2)?;
+    let home = loop_.and_then(|loop_| loop_.cast::<LoopBase>());
+    match (home, coro, &stock().eager_task_factory) {
+        (Some(home), Some(coro), _) => {
+            let options = task::Options {
+                name: name.and_then(Ref::not_none),
+                context: context.and_then(Ref::not_none),
+                eager_start: true,
+            };
+            Ok(task::create(home, coro, options)?.into_obj())
+        }
+        (_, _, Some(stock)) => call::call_args(stock.borrow(), &args),
+        _ => Err(Builtin::Type.raise("eager tasks need Python 3.12")),
+    }
+}
+
+/// The functions that asyncio has as `async def`, by name. Builds what they return, too.
+pub(crate) fn coroutine_functions() -> PyRes<[(&'static CStr, Obj); 5]> {
+    wait::build()?;
+    wait_for::build()?;
+    threads::build()?;
+    Ok([
+        (c"as_completed_iterator", as_completed::build()?),
+        (
+            c"sleep",
+            callable::coroutine_function(sleep::sleep, stock().sleep.borrow())?,
+        ),
+        (
+            c"wait",
+            callable::coroutine_function(wait::wait, stock().wait.borrow())?,
+        ),
+        (
+            c"wait_for",
+            callable::coroutine_function(wait_for::wait_for, stock().wait_for.borrow())?,
+        ),
+        (
+            c"to_thread",
+            callable::coroutine_function(threads::to_thread, stock().to_thread.borrow())?,
+        ),
+    ])
 }
 
 pub(crate) fn definitions() -> Vec<MethodDef> {
-    vec![
+    let mut all = vec![
         method::function(
             c"gather",
             c"gather($module, /, *coros_or_futures, return_exceptions=False)\n--\n\nReturn a future aggregating results from the given coroutines or futures.",
@@ -120,5 +185,33 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
         ),
         method::function(c"_running_loop", c"The Rondel loop that runs in this thread, or None.", running_loop),
         method::function(c"_forked", c"Called in the child after a fork.", forked),
-    ]
+        method::function(
+            c"as_completed",
+            c"as_completed($module, /, fs, *, timeout=None)\n--\n\nIterate over awaitables in the order in which they complete.",
+            as_completed::as_completed,
+        ),
+        method::function(
+            c"shield",
+            c"shield($module, /, arg)\n--\n\nWait for a future, shielding it from cancellation.",
+            shield::shield,
+        ),
+        method::function(
+            c"wrap_future",
+            c"wrap_future($module, /, future, *, loop=None)\n--\n\nWrap a concurrent.futures.Future object.",
+            threads::wrap_future,
+        ),
+        method::function(
+            c"run_coroutine_threadsafe",
+            c"run_coroutine_threadsafe($module, /, coro, loop)\n--\n\nSubmit a coroutine object to a given event loop.",
+            threads::run_coroutine_threadsafe,
+        ),
+    ];
+    if cfg!(Py_3_12) {
+        all.push(method::function(
+            c"eager_task_factory",
+            c"eager_task_factory($module, /, loop, coro, *, name=None, context=None)\n--\n\nMake a task that takes its first step at once.",
+            eager_task_factory,
+        ));
+    }
+    all
 }

@@ -229,39 +229,63 @@ fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     Ok(slf.obj().own())
 }
 
+/// A deadline that the current native task has entered: `async with timeout(delay)` up to its body.
+#[inline(always)]
+pub(super) fn entered(delay: Option<f64>) -> PyRes<Own<Timeout>> {
+    let when = match delay {
+        None => None,
+        Some(delay) => Some(value::float(now_seconds() + delay)?),
+    };
+    let guard = alloc(
+        Timeout {
+            when: ObjCell::new(when),
+            ..Timeout::default()
+        },
+        true,
+    )?;
+    enter(guard.inst())?;
+    Ok(guard)
+}
+
 /// `__aexit__(exc_type, exc, traceback)`.
 fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    left(slf, args.get(1).and_then(Ref::not_none))?;
+    immediate(Obj::none())
+}
+
+/// The end of the block, by `exc` or without: raises what replaces it.
+#[inline(always)]
+pub(super) fn left(slf: Inst<'_, Timeout>, exc: Option<Ref<'_>>) -> PyRes<()> {
     if !matches!(slf.stage.get(), Stage::Entered | Stage::Expiring) {
         return Err(Builtin::Assertion.raise(""));
     }
     let Some(task) = slf.task.get() else {
-        return immediate(Obj::none());
+        return Ok(());
     };
     if let Some(home) = task.fut().home.get() {
         clear_alarm(slf, home.inst());
     }
     if slf.stage.get() == Stage::Entered {
         slf.stage.set(Stage::Exited);
-        return immediate(Obj::none());
+        return Ok(());
     }
     slf.stage.set(Stage::Expired);
     let left = task::uncancel_one(task.inst());
     if left > slf.cancelling.get() {
-        return immediate(Obj::none());
+        return Ok(());
     }
-    let Some(exc) = args.get(1).and_then(Ref::not_none) else {
-        return immediate(Obj::none());
+    let Some(exc) = exc else {
+        return Ok(());
     };
     let exact = exc.type_of().is(crate::consts::cancelled_class());
     if exact || (cfg!(Py_3_13) && task::is_cancelled(exc)) {
-        let timeout = call::call0(Builtin::Timeout.class())?;
-        err::set_cause(timeout.borrow(), Some(exc.own()));
+        let timeout = super::hops::timeout_error_from(exc.own())?;
         return Err(err::raise_instance(timeout.borrow()));
     }
     if cfg!(Py_3_13) {
         insert_timeout_errors(exc)?;
     }
-    immediate(Obj::none())
+    Ok(())
 }
 
 /// 3.13: a CancelledError in the chain of another exception is explained by a TimeoutError.
