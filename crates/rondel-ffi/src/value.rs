@@ -107,9 +107,14 @@ pub fn float(value: f64) -> PyRes<Obj> {
 
 #[inline]
 pub fn as_f64(obj: Ref<'_>) -> PyRes<f64> {
-    // SAFETY: -1.0 with an error set signals failure.
+    // SAFETY: -1.0 with an error set signals failure. An int is read as such: by way of `__float__`
+    // it would become a float object first.
     unsafe {
-        let value = ffi::PyFloat_AsDouble(obj.as_ptr());
+        let value = if ffi::PyLong_CheckExact(obj.as_ptr()) != 0 {
+            ffi::PyLong_AsDouble(obj.as_ptr())
+        } else {
+            ffi::PyFloat_AsDouble(obj.as_ptr())
+        };
         if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
             Err(Raised::assert_set())
         } else {

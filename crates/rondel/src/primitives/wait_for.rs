@@ -208,6 +208,7 @@ fn leave(body: &WaitFor, outcome: Result<Obj, Obj>) -> Next {
 
 // --------------------------------------------------------------------------- 3.11: wait on a waiter
 
+#[inline(always)]
 fn waiting(body: &WaitFor, home: Inst<'_, LoopBase>, seconds: f64, fut: Obj) -> Next {
     let begun = || -> PyRes<Own<Future>> {
         let waiter = future::create(home)?;
@@ -270,22 +271,11 @@ fn result_while(fut: Ref<'_>, handled: Option<Obj>) -> Next {
 }
 
 /// The `finally` around 3.11's waits: no timer outlives them.
+#[inline(always)]
 fn end_waiting(body: &WaitFor, next: Next) -> Next {
     if matches!(next, Next::Return(_) | Next::Raise(_)) {
         let home = body.waiter.peek().and_then(|waiter| waiter.home.get());
         hops::stop_alarm(home, &body.alarm);
-        // Somebody may keep the coroutine; it keeps nothing.
-        match next {
-            Next::Raise(raised) => {
-                let exc = raised.fetch();
-                body.clear();
-                return Next::raise(exc);
-            }
-            next => {
-                body.clear();
-                return next;
-            }
-        }
     }
     next
 }
