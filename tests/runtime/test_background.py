@@ -506,18 +506,20 @@ def warned(make: Any) -> str:
 
 
 @NATIVE
-@pytest.mark.parametrize("kind", ["own", "sleep"])
+@pytest.mark.parametrize("kind", ["own", "sleep", "wait"])
 async def test_a_coroutine_that_nobody_awaits_names_its_line(
     kind: str, aio: ModuleType, runtime: Runtime, watched: None
 ) -> None:
     def make() -> None:
         if kind == "own":
             boom()  # own created
+        elif kind == "wait":
+            rondel.wait([])  # wait created
         else:
             rondel.sleep(1)  # sleep created
 
     file, _, line = line_of(f"{kind} created").rpartition(":")
-    name = {"own": "boom", "sleep": "sleep"}[kind]
+    name = {"own": "boom"}.get(kind, kind)
     text = warned(make)
     assert text.startswith(f"coroutine {name!r} was never awaited\nCoroutine created at")
     assert f'File "{file}", line {line}, in make' in text

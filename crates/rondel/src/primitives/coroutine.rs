@@ -15,6 +15,7 @@
 
 use crate::consts::names;
 use crate::future::{self, Future};
+use crate::watch;
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::{TypeBuilder, Visit, alloc, peek, track};
 use rondel_ffi::err::{self, Builtin, Raised};
@@ -89,6 +90,8 @@ enum Waiting {
     Future(Own<Future>),
     /// The iterator of an awaitable.
     Inner(Obj),
+    /// Nothing yet, and where it was created, if that was asked for.
+    Origin(Obj),
 }
 
 #[derive(Default)]
@@ -107,7 +110,7 @@ impl<M: Machine> Class for Coroutine<M> {
         peek(&self.waiting, |waiting| match waiting {
             Waiting::Nothing => {}
             Waiting::Future(future) => visit.obj(future.obj()),
-            Waiting::Inner(inner) => visit.obj(inner.borrow()),
+            Waiting::Inner(obj) | Waiting::Origin(obj) => visit.obj(obj.borrow()),
         });
     }
     fn clear(&self) {
@@ -122,14 +125,10 @@ impl<M: Machine> Class for Coroutine<M> {
         matches!(slf.stage.get(), Stage::Created | Stage::Suspended)
     }
     fn finalize(slf: Inst<'_, Self>) {
-        let outcome = if slf.stage.get() == Stage::Created {
+        if slf.stage.get() == Stage::Created {
             slf.stage.set(Stage::Over);
-            let text = format!("coroutine '{}' was never awaited", M::NAME);
-            err::warn(err::Warning::Runtime, &text)
-        } else {
-            close(slf).map(|_none| ())
-        };
-        if let Err(raised) = outcome {
+            watch::never_awaited(slf.obj(), M::NAME, created_at(slf));
+        } else if let Err(raised) = close(slf) {
             raised.unraisable(Some(slf.obj()));
         }
     }
@@ -141,10 +140,15 @@ impl<M: Machine> Class for Coroutine<M> {
 /// Makes the coroutine. It is shown to the collector when it first suspends.
 #[inline(always)]
 pub(crate) fn new<M: Machine>(body: M) -> PyRes<Obj> {
+    let origin = if watch::traces_origins() {
+        watch::coroutine_origin()?
+    } else {
+        None
+    };
     let coroutine = Coroutine {
         body,
         stage: Cell::new(Stage::Created),
-        waiting: Cell::new(Waiting::Nothing),
+        waiting: Cell::new(origin.map_or(Waiting::Nothing, Waiting::Origin)),
     };
     Ok(alloc(coroutine, false)?.into_obj())
 }
@@ -160,7 +164,9 @@ fn resume<M: Machine>(slf: Inst<'_, Coroutine<M>>, sent: Ref<'_>) -> Sent {
         Stage::Suspended => {
             slf.stage.set(Stage::Running);
             match slf.waiting.take() {
-                Waiting::Nothing => advance(slf, M::resume(slf, Ok(Obj::none()))),
+                Waiting::Nothing | Waiting::Origin(_) => {
+                    advance(slf, M::resume(slf, Ok(Obj::none())))
+                }
                 Waiting::Future(waited) => {
                     if waited.done() {
                         after_future(slf, &waited)
@@ -289,7 +295,9 @@ fn throw_in<M: Machine>(slf: Inst<'_, Coroutine<M>>, exc: Obj) -> Sent {
                     };
                     after_inner(slf, inner, out)
                 }
-                Waiting::Nothing | Waiting::Future(_) => advance(slf, M::resume(slf, Err(exc))),
+                Waiting::Nothing | Waiting::Origin(_) | Waiting::Future(_) => {
+                    advance(slf, M::resume(slf, Err(exc)))
+                }
             }
         }
         stage => refuse(stage),
@@ -389,10 +397,22 @@ fn suspended<M: Machine>(slf: Inst<'_, Coroutine<M>>) -> PyRes<Obj> {
 
 fn awaited<M: Machine>(slf: Inst<'_, Coroutine<M>>) -> PyRes<Obj> {
     Ok(peek(&slf.waiting, |waiting| match waiting {
-        Waiting::Nothing => Obj::none(),
+        Waiting::Nothing | Waiting::Origin(_) => Obj::none(),
         Waiting::Future(future) => future.obj().own(),
         Waiting::Inner(inner) => inner.clone(),
     }))
+}
+
+fn created_at<M: Machine>(slf: Inst<'_, Coroutine<M>>) -> Option<Obj> {
+    peek(&slf.waiting, |waiting| match waiting {
+        Waiting::Origin(origin) => Some(origin.clone()),
+        _ => None,
+    })
+}
+
+/// Where it was created, until it waits for the first time.
+fn origin<M: Machine>(slf: Inst<'_, Coroutine<M>>) -> PyRes<Obj> {
+    watch::cr_origin(created_at(slf))
 }
 
 fn nothing<M: Machine>(_slf: Inst<'_, Coroutine<M>>) -> PyRes<Obj> {
@@ -438,10 +458,7 @@ pub(crate) fn build<M: Machine>() -> PyRes<Obj> {
         ))
         .property(method::getter::<Coroutine<M>, _>(c"cr_await", awaited::<M>))
         .property(method::getter::<Coroutine<M>, _>(c"cr_frame", nothing::<M>))
-        .property(method::getter::<Coroutine<M>, _>(
-            c"cr_origin",
-            nothing::<M>,
-        ))
+        .property(method::getter::<Coroutine<M>, _>(c"cr_origin", origin::<M>))
         .weakrefs()
         .build()
 }
