@@ -101,8 +101,8 @@ NATIVE: dict[str, Any] = {
 }
 
 if sys.version_info >= (3, 12):
-    # asyncio's create_eager_task_factory() takes any class of tasks, ours too; what is native is the
-    # factory that it made of its own.
+    # asyncio's create_eager_task_factory() takes any class of tasks, ours too; native is the
+    # factory that asyncio made of its own class.
     eager_task_factory = _rondel.eager_task_factory
     NATIVE["eager_task_factory"] = eager_task_factory
     __all__ += ["eager_task_factory"]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `event_loop` | the loop: ready queue, timers, turns |
 //! | `future`, `task`, `handle` | asyncio's objects as subclasses of its C types |
-//! | `primitives` | sleep, gather, timeout, TaskGroup |
+//! | `primitives` | sleep, gather, timeout, TaskGroup, wait and its kin |
 //! | `net` | TCP transports |
 //! | `server` | ASGI over `rondel-http` |
 //! | `watch` | reports of lost work, when asked for |
