@@ -255,9 +255,13 @@ pub fn nested<R>(work: impl FnOnce() -> PyRes<R>) -> PyRes<R> {
 /// What `await obj` iterates (Python's data model, "Awaitable Objects").
 pub fn awaitable_iter(obj: Ref<'_>) -> PyRes<Obj> {
     if is_coroutine(obj) {
-        let awaited = getattr(obj, crate::value::intern(c"cr_await")?.borrow())?;
-        if !awaited.is_none() {
-            return Err(Builtin::Runtime.raise("coroutine is being awaited already"));
+        // Whoever awaits it holds a reference to it: the caller's alone means nobody does.
+        // SAFETY: alive; reads the count.
+        if unsafe { ffi::Py_REFCNT(obj.as_ptr()) } > 1 {
+            let awaited = getattr(obj, crate::value::intern(c"cr_await")?.borrow())?;
+            if !awaited.is_none() {
+                return Err(Builtin::Runtime.raise("coroutine is being awaited already"));
+            }
         }
         return Ok(obj.own());
     }

@@ -149,8 +149,11 @@ impl<'a> Ref<'a> {
     /// This object as a `T` or an instance of a subclass.
     #[inline]
     pub fn cast<T: Class>(self) -> Option<Inst<'a, T>> {
+        let own = T::cell().type_ptr();
         // SAFETY: both type objects are alive.
-        if unsafe { ffi::PyType_IsSubtype(self.type_ptr(), T::cell().type_ptr()) } != 0 {
+        if std::ptr::eq(self.type_ptr(), own)
+            || unsafe { ffi::PyType_IsSubtype(self.type_ptr(), own) } != 0
+        {
             Some(Inst(self, PhantomData))
         } else {
             None

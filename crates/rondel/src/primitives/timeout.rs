@@ -13,6 +13,7 @@ use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
 use std::cell::Cell;
@@ -63,6 +64,7 @@ pub(crate) struct Timeout {
 }
 
 static CELL: ClassCell = ClassCell::new();
+static FREE: FreeList = FreeList::new();
 
 impl Class for Timeout {
     fn cell() -> &'static ClassCell {
@@ -75,6 +77,9 @@ impl Class for Timeout {
     fn clear(&self) {
         self.when.set(None);
         self.task.set(None);
+    }
+    fn freelist() -> Option<&'static FreeList> {
+        Some(&FREE)
     }
 }
 
@@ -229,21 +234,30 @@ fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     Ok(slf.obj().own())
 }
 
-/// A deadline that the current native task has entered: `async with timeout(delay)` up to its body.
+/// A deadline that the task has entered: `async with timeout(delay)` up to its body. Only for native
+/// code: `when()` of it is none. A delay is positive.
 #[inline(always)]
-pub(super) fn entered(delay: Option<f64>) -> PyRes<Own<Timeout>> {
-    let when = match delay {
-        None => None,
-        Some(delay) => Some(value::float(now_seconds() + delay)?),
-    };
+pub(super) fn entered(
+    home: Inst<'_, LoopBase>,
+    task: Own<Task>,
+    delay: Option<f64>,
+) -> PyRes<Own<Timeout>> {
     let guard = alloc(
         Timeout {
-            when: ObjCell::new(when),
-            ..Timeout::default()
+            when: ObjCell::new(None),
+            stage: Cell::new(Stage::Entered),
+            cancelling: Cell::new(task.cancels.get()),
+            task: OwnCell::new(Some(task)),
+            alarm: Cell::new(Alarm::Off),
+            void: Cell::new(0),
         },
         true,
     )?;
-    enter(guard.inst())?;
+    if let Some(delay) = delay {
+        let due = Due::Expire(guard.clone());
+        let key = event_loop::add_deadline(home, now_seconds() + delay, due);
+        guard.alarm.set(Alarm::Timer(key));
+    }
     Ok(guard)
 }
 

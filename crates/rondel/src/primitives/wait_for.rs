@@ -23,7 +23,7 @@ use super::timeout::{self, Timeout};
 use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, Future};
-use crate::task::is_cancelled;
+use crate::task::{Task, is_cancelled};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, Visit};
 use rondel_ffi::err;
@@ -122,7 +122,7 @@ impl Machine for WaitFor {
         };
         match seconds {
             Some(seconds) if seconds <= 0.0 => no_time(body, home.inst(), fut),
-            _ if cfg!(Py_3_12) => inside(body, seconds, fut),
+            _ if cfg!(Py_3_12) => inside(body, home.inst(), seconds, fut),
             Some(seconds) => waiting(body, home.inst(), seconds, fut),
             None => {
                 body.fut.set(None);
@@ -169,13 +169,15 @@ fn by_asyncio(body: &WaitFor, fut: Obj) -> Next {
 // ------------------------------------------------------------------------ 3.12 on: inside a timeout
 
 #[inline(always)]
-fn inside(body: &WaitFor, seconds: Option<f64>, fut: Obj) -> Next {
-    match event_loop::steps_native_task() {
-        Ok(true) => {}
-        Ok(false) => return by_asyncio(body, fut),
+fn inside(body: &WaitFor, home: Inst<'_, LoopBase>, seconds: Option<f64>, fut: Obj) -> Next {
+    let task = match event_loop::current_task(home) {
+        Ok(current) => current.and_then(|task| task.into_cast::<Task>().ok()),
         Err(raised) => return Next::Raise(raised),
-    }
-    let guard = match timeout::entered(seconds) {
+    };
+    let Some(task) = task else {
+        return by_asyncio(body, fut);
+    };
+    let guard = match timeout::entered(home, task, seconds) {
         Ok(guard) => guard,
         Err(raised) => return Next::Raise(raised),
     };
