@@ -134,6 +134,24 @@ pub fn callback(callable: Ref<'_>, args: [Option<Ref<'_>>; 2]) -> PyRes<Obj> {
     }
 }
 
+/// What a native method is bound to, if `callable` is a bound method whose C function is `code`
+/// ([`crate::method::MethodDef::code`]).
+#[inline(always)]
+pub fn native_self(callable: Ref<'_>, code: usize) -> Option<Ref<'_>> {
+    // SAFETY: the type is checked before the fields are read; `self` lives as long as the method.
+    unsafe {
+        if !std::ptr::eq(callable.type_ptr(), &raw const ffi::PyCFunction_Type) {
+            return None;
+        }
+        let function = callable.as_ptr().cast::<ffi::PyCFunctionObject>();
+        let def = (*function).m_ml;
+        if (*def).ml_meth.PyCFunction as usize != code || (*function).m_self.is_null() {
+            return None;
+        }
+        Some(Ref::from_ptr((*function).m_self))
+    }
+}
+
 /// `getattr(obj, name)`.
 #[inline]
 pub fn getattr(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Obj> {

@@ -35,6 +35,8 @@ pub enum Builtin {
     KeyboardInterrupt,
     SystemExit,
     GeneratorExit,
+    Import,
+    System,
 }
 
 impl Builtin {
@@ -58,6 +60,8 @@ impl Builtin {
                 Builtin::BaseException => ffi::PyExc_BaseException,
                 Builtin::KeyboardInterrupt => ffi::PyExc_KeyboardInterrupt,
                 Builtin::SystemExit => ffi::PyExc_SystemExit,
+                Builtin::Import => ffi::PyExc_ImportError,
+                Builtin::System => ffi::PyExc_SystemError,
                 Builtin::GeneratorExit => ffi::PyExc_GeneratorExit,
             })
         }

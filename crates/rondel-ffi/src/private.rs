@@ -4,6 +4,27 @@
 
 use pyo3::ffi;
 
+/// `PyObject_GC_IsTracked` without the call: the first word of the collector's header, which lies
+/// before the object, is null for an object that it does not know. (Asked at every step of a task.)
+///
+/// # Safety
+/// `obj` is alive and of a type with `Py_TPFLAGS_HAVE_GC`.
+#[inline(always)]
+pub(crate) unsafe fn is_tracked(obj: *mut ffi::PyObject) -> bool {
+    // SAFETY: the header of two words stands before every such object.
+    unsafe { *obj.cast::<usize>().sub(2) != 0 }
+}
+
+/// `PyObject_GC_IsFinalized` without the call: a bit of the header's second word.
+///
+/// # Safety
+/// As for [`is_tracked`].
+#[inline(always)]
+pub(crate) unsafe fn is_finalized(obj: *mut ffi::PyObject) -> bool {
+    // SAFETY: as above.
+    unsafe { *obj.cast::<usize>().sub(1) & 1 != 0 }
+}
+
 /// The address of a Python object, as a key of identity.
 pub type RawObject = ffi::PyObject;
 

@@ -6,7 +6,7 @@
 
 use crate::consts::names;
 use crate::event_loop::{Due, LoopBase};
-use crate::future::call_handler;
+use crate::future::{self, call_handler};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, track};
 use rondel_ffi::err::{self, Builtin};
@@ -247,6 +247,14 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         return Ok(());
     };
     let args = [hold(&handle.first), hold(&handle.second)];
+    if let [Some(result), None] = &args
+        && let Some(set) = future::set_by(home, callback.borrow(), result.borrow())
+    {
+        if !handle.lasting.get() && handle.refcount() > 1 {
+            handle.release();
+        }
+        return set.or_else(|raised| failed(home, handle.inst(), raised));
+    }
     let result = match home.enter(context.borrow()) {
         Ok(()) => match handle.more.get() {
             None => call::callback(

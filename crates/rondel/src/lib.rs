@@ -30,7 +30,7 @@ use rondel_ffi::{Obj, PyRes, callable, method, module};
 /// Builds every type and function, bases first.
 fn fill(m: &module::Module) -> PyRes<()> {
     consts::load()?;
-    let place = future::Placement::choose(consts::stock());
+    let place = future::Placement::choose(consts::stock())?;
     callable::build()?;
     let types: [(&std::ffi::CStr, Obj); 15] = {
         let [handle, timer] = handle::build()?;

@@ -184,6 +184,12 @@ impl<T: Class> TypeBuilder<T> {
 
     /// Makes the type and fills the class's cell.
     pub fn build(mut self) -> PyRes<Obj> {
+        if T::PLACE.is_some_and(|place| place != self.offset) {
+            return Err(Builtin::System.raise(&format!(
+                "{:?} was compiled for another layout of its base class",
+                self.name
+            )));
+        }
         let dealloc = match self.place {
             Place::Behind => self.life.dealloc_behind,
             Place::Plain | Place::Over => self.life.dealloc_whole,

@@ -14,7 +14,7 @@ use super::{Class, Extends, Inst, Own};
 use crate::err::{PyRes, Raised, panic_to_exception};
 use crate::freelist::FreeList;
 use crate::obj::Obj;
-use crate::private::_PyObject_GC_New;
+use crate::private::{_PyObject_GC_New, is_finalized, is_tracked};
 use pyo3::ffi;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -94,7 +94,7 @@ unsafe fn born<T: Class>(ptr: *mut ffi::PyObject, track: bool) -> PyRes<Own<T>> 
 pub fn track<T: Class>(inst: Inst<'_, T>) {
     // SAFETY: alive, of a GC type, payload initialised.
     unsafe {
-        if ffi::PyObject_GC_IsTracked(inst.obj().as_ptr()) == 0 {
+        if !is_tracked(inst.obj().as_ptr()) {
             ffi::PyObject_GC_Track(inst.obj().as_ptr().cast());
         }
     }
@@ -197,7 +197,7 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
         if T::needs_finalize(inst) && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
             return; // resurrected
         }
-        if gc {
+        if gc && is_tracked(slf) {
             ffi::PyObject_GC_UnTrack(slf.cast());
         }
         let bare = is_bare(slf, own);
@@ -234,7 +234,7 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
 unsafe fn is_bare(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: a live object of that type; offsets and the words before the GC header are its own.
     unsafe {
-        if ffi::PyObject_GC_IsFinalized(slf) != 0 {
+        if is_finalized(slf) {
             return false;
         }
         let dict = dict_slot(slf, ty);

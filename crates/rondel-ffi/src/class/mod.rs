@@ -103,6 +103,10 @@ impl ClassCell {
 pub trait Class: Default + 'static {
     /// The class's cell; one static per class.
     fn cell() -> &'static ClassCell;
+    /// The payload's offset where it is known when we are compiled ([`TypeBuilder::build`] checks it):
+    /// right behind the object's head, unless a class says otherwise. `None` is looked up in the cell
+    /// at every access.
+    const PLACE: Option<usize> = Some(size_of::<ffi::PyObject>());
     /// Shows the collector every reference held.
     fn traverse(&self, visit: &mut Visit);
     /// Releases every reference held, leaving a valid, empty payload.
@@ -119,6 +123,16 @@ pub trait Class: Default + 'static {
     /// Recycled blocks, for classes whose instances come and go all the time.
     fn freelist() -> Option<&'static FreeList> {
         None
+    }
+
+    /// Where the payload lies in every instance.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn place() -> usize {
+        match Self::PLACE {
+            Some(place) => place,
+            None => Self::cell().offset(),
+        }
     }
 
     /// The type object.

@@ -103,7 +103,7 @@ unsafe fn deep(
 unsafe fn put_off(slf: *mut ffi::PyObject, dealloc: ffi::destructor) {
     // SAFETY: an object of a GC type with no references; untracked, no collection meets it.
     let tracked = unsafe {
-        let tracked = ffi::PyObject_GC_IsTracked(slf) != 0;
+        let tracked = crate::private::is_tracked(slf);
         ffi::PyObject_GC_UnTrack(slf.cast());
         tracked
     };

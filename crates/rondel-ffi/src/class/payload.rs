@@ -58,5 +58,5 @@ impl<B: Class> Rest for Payload<B> {
 #[inline(always)]
 pub(super) unsafe fn payload<T: Class>(slf: *mut ffi::PyObject) -> *mut T {
     // SAFETY: the caller's word that the instance has one.
-    unsafe { slf.cast::<u8>().add(T::cell().offset()).cast() }
+    unsafe { slf.cast::<u8>().add(T::place()).cast() }
 }

@@ -45,14 +45,7 @@ impl<'a, T: Class> Inst<'a, T> {
     #[inline(always)]
     pub fn data(self) -> &'a T {
         // SAFETY: an instance of T's type holds a T at the class's offset, written at creation.
-        unsafe {
-            &*self
-                .0
-                .as_ptr()
-                .cast::<u8>()
-                .add(T::cell().offset())
-                .cast::<T>()
-        }
+        unsafe { &*self.0.as_ptr().cast::<u8>().add(T::place()).cast::<T>() }
     }
 
     /// The same object seen as its base class.

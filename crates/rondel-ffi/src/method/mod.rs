@@ -33,6 +33,15 @@ use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub struct MethodDef(pub(crate) ffi::PyMethodDef);
+
+impl MethodDef {
+    /// The C function's address, by which [`crate::call::native_self`] knows bound methods of it.
+    pub fn code(&self) -> usize {
+        // SAFETY: every member of the union is a function pointer.
+        unsafe { self.0.ml_meth.PyCFunction as usize }
+    }
+}
+
 pub struct PropertyDef(pub(crate) ffi::PyGetSetDef);
 pub struct SlotDef {
     pub(crate) slot: c_int,

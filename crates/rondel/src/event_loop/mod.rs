@@ -34,6 +34,7 @@ use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -110,9 +111,13 @@ pub(crate) struct Watch {
     pub(crate) file: Option<Obj>,
 }
 
+/// The ready queue. An entry whose drop the compiler need not think of while the queue grows stays in
+/// registers on its way in and out; [`LoopBase::empty`] drops what is left.
+type Queue = VecDeque<ManuallyDrop<Ready>>;
+
 #[derive(Default)]
 pub(crate) struct LoopBase {
-    ready: RefCell<VecDeque<Ready>>,
+    ready: RefCell<Queue>,
     timers: RefCell<Timers<Due>>,
     /// Every task that is not done, for `all_tasks()`.
     pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
@@ -141,6 +146,8 @@ pub(crate) struct LoopBase {
     polled: Cell<u64>,
     /// Turns since then.
     turns: Cell<u32>,
+    /// The turn in which the coarse clock is read next.
+    next_look: Cell<u32>,
     /// The process's forks when the run began.
     forks: Cell<u32>,
     /// Seconds; debug mode reports callbacks that take longer.
@@ -160,7 +167,7 @@ impl Class for LoopBase {
         visit.cell(&self.task_factory);
         if let Ok(ready) = self.ready.try_borrow() {
             for entry in ready.iter() {
-                match entry {
+                match &**entry {
                     Ready::Step(task) | Ready::Awake(task) => visit.obj(task.obj()),
                     Ready::Throw(pair) => {
                         visit.obj(pair.0.obj());
@@ -221,11 +228,17 @@ impl Class for LoopBase {
     }
 }
 
+impl Drop for LoopBase {
+    fn drop(&mut self) {
+        self.empty();
+    }
+}
+
 impl LoopBase {
     /// Puts an entry at the end of the ready queue.
     #[inline(always)]
     pub(crate) fn push(&self, entry: Ready) {
-        self.ready.borrow_mut().push_back(entry);
+        self.ready.borrow_mut().push_back(ManuallyDrop::new(entry));
     }
 
     pub(crate) fn add_timer(&self, deadline: u64, due: Due) -> TimerKey {
@@ -357,12 +370,18 @@ impl LoopBase {
         self.with_driver(|driver| driver.deregister_edge(fd, token))
     }
 
+    /// Takes the first entry out of the ready queue.
+    #[inline(always)]
+    fn pop(&self) -> Option<Ready> {
+        let entry = self.ready.borrow_mut().pop_front();
+        entry.map(ManuallyDrop::into_inner)
+    }
+
     /// Lets go of everything scheduled. Nothing of it runs any more.
     fn empty(&self) {
         loop {
             // One entry at a time: dropping it may schedule others.
-            let entry = self.ready.borrow_mut().pop_front();
-            match entry {
+            match self.pop() {
                 Some(Ready::Step(task) | Ready::Awake(task)) => {
                     rondel_ffi::class::track(task.inst())
                 }

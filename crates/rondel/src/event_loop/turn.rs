@@ -24,10 +24,14 @@ use rondel_ffi::{Inst, Obj, PyRes, Raised, gil, local, value};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// While callbacks are ready, the system is asked for events after this many turns, or when the
-/// coarse clock has ticked since the last time (1 to 4 ms), whichever is first. A poll costs 120 to
-/// 170 ns, reading the precise clock 25 to 40, the coarse one 5: per turn, only the last is paid.
+/// While callbacks are ready, the system is asked for events (and Python for signals) after this many
+/// turns, or when the coarse clock has ticked since the last time (1 to 4 ms), whichever is first. A
+/// poll costs 120 to 170 ns, reading the precise clock 25 to 40, the coarse one 5.
 const TURNS_PER_POLL: u32 = 64;
+
+/// The coarse clock is read every so many turns; every turn while turns are found to be long, that is
+/// when it has ticked since the last poll.
+const TURNS_PER_LOOK: u32 = 4;
 
 /// A timer this near (nanoseconds) on the coarse clock may be due: the precise one decides. More
 /// than the coarse clock's tick.
@@ -70,6 +74,7 @@ pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     slf.forks.set(forks());
     // The first turn polls: what has arrived since the last run is seen by the shortest run.
     slf.polled.set(0);
+    slf.next_look.set(1);
     CURRENT.with_borrow_mut(|stack| stack.push(slf.own()));
     let _running = Running(slf);
     let result = turns(slf);
@@ -99,18 +104,31 @@ fn turns(slf: Inst<'_, LoopBase>) -> PyRes<()> {
 
 #[inline(always)]
 fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
-    err::check_signals()?;
     let idle = slf.ready.borrow().is_empty() && !slf.stopping.get();
-    let coarse = clock::coarse();
     let turns = slf.turns.get() + 1;
     slf.turns.set(turns);
-    if idle || turns >= TURNS_PER_POLL || coarse != slf.polled.get() {
-        poll(slf, idle, ready)?;
-        slf.turns.set(0);
-        slf.polled.set(clock::coarse());
+    if idle || turns >= slf.next_look.get() {
+        look(slf, idle, turns, ready)?;
     }
     due_timers(slf);
     batch(slf)
+}
+
+/// Polls, if it is time to.
+fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Ready) -> PyRes<()> {
+    let ticked = clock::coarse() != slf.polled.get();
+    if !idle && !ticked && turns < TURNS_PER_POLL {
+        slf.next_look.set(turns + TURNS_PER_LOOK);
+        return Ok(());
+    }
+    // Python code sees signals by itself; this is for turns that ran none.
+    err::check_signals()?;
+    poll(slf, idle, ready)?;
+    slf.turns.set(0);
+    slf.polled.set(clock::coarse());
+    let long = ticked && !idle && turns < TURNS_PER_POLL;
+    slf.next_look.set(if long { 1 } else { TURNS_PER_LOOK });
+    Ok(())
 }
 
 /// Asks the system for events; blocks only when `idle`.
@@ -233,8 +251,9 @@ fn due_timers(slf: Inst<'_, LoopBase>) {
 fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
     let count = slf.ready.borrow().len();
     for _ in 0..count {
-        let entry = slf.ready.borrow_mut().pop_front();
-        let Some(entry) = entry else { return Ok(()) };
+        let Some(entry) = slf.pop() else {
+            return Ok(());
+        };
         if slf.debug.get() {
             timed(slf, entry)?;
         } else {

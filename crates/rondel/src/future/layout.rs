@@ -5,7 +5,8 @@
 
 use super::Future;
 use crate::consts::Stock;
-use rondel_ffi::{Ref, class};
+use rondel_ffi::err::Builtin;
+use rondel_ffi::{PyRes, class};
 use std::mem::offset_of;
 
 /// The sizes of asyncio's C Future and Task.
@@ -44,22 +45,48 @@ pub(crate) struct Placement {
     pub(crate) rest: usize,
 }
 
+/// The placement where it can be known when we are compiled, which spares every access a look-up.
+pub(crate) const FIXED: Option<Placement> = if cfg!(all(not(Py_3_14), target_pointer_width = "64"))
+{
+    Some(Placement {
+        over: true,
+        future: FUTURE,
+        rest: KNOWN.0,
+    })
+} else {
+    None
+};
+
+/// A part of [`FIXED`], for [`rondel_ffi::Class::PLACE`].
+pub(crate) const FUTURE_PLACE: Option<usize> = match FIXED {
+    Some(place) => Some(place.future),
+    None => None,
+};
+/// As [`FUTURE_PLACE`], for a task and a gather.
+pub(crate) const REST_PLACE: Option<usize> = match FIXED {
+    Some(place) => Some(place.rest),
+    None => None,
+};
+
 impl Placement {
-    pub(crate) fn choose(stock: &Stock) -> Placement {
+    pub(crate) fn choose(stock: &Stock) -> PyRes<Placement> {
         let future = class::basicsize(stock.future.borrow());
         let task = class::basicsize(stock.task.borrow());
-        if cfg!(not(Py_3_14)) && size_of::<Ref<'_>>() == 8 && (future, task) == KNOWN {
-            return Placement {
-                over: true,
-                future: FUTURE,
-                rest: future,
-            };
+        if let Some(place) = FIXED {
+            if (future, task) == KNOWN {
+                return Ok(place);
+            }
+            return Err(Builtin::Import.raise(&format!(
+                "this Python's asyncio.Future and asyncio.Task have {future} and {task} bytes; \
+                 rondel was compiled for one where they have {} and {}: build it with this Python",
+                KNOWN.0, KNOWN.1
+            )));
         }
         let behind = future.max(task).next_multiple_of(16);
-        Placement {
+        Ok(Placement {
             over: false,
             future: behind,
             rest: behind + size_of::<Future>(),
-        }
+        })
     }
 }

@@ -21,8 +21,8 @@
 //! one call that would break an instance is `_asyncio.Future.__init__(fut)` (or Task's), which releases
 //! every C field first: it is handed to our own `__init__` (`rondel_ffi::class::share_init`). Classes
 //! that would inherit asyncio's constructor before ours are laid out as the C base, and
-//! `__init_subclass__` refuses them. [`Placement`] falls back to memory behind the C fields for an
-//! interpreter whose structs are not the known ones.
+//! `__init_subclass__` refuses them. From 3.14 on, and on 32-bit machines, [`Placement`] puts the
+//! payload behind the C fields.
 
 mod iter;
 mod layout;
@@ -30,10 +30,10 @@ mod methods;
 mod report;
 
 pub(crate) use iter::raise_thrown;
-pub(crate) use layout::{Placement, STOCK_STATE};
+pub(crate) use layout::{Placement, REST_PLACE, STOCK_STATE};
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
-    build, class_getitem_def, future_methods, future_properties, future_slots,
+    build, class_getitem_def, future_methods, future_properties, future_slots, set_by,
 };
 pub(crate) use report::call_handler;
 
@@ -134,6 +134,8 @@ static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 
 impl Class for Future {
+    const PLACE: Option<usize> = layout::FUTURE_PLACE;
+
     fn cell() -> &'static ClassCell {
         &CELL
     }

@@ -38,6 +38,8 @@ static FREE: FreeList = FreeList::new();
 unsafe impl Extends<Future> for Gather {}
 
 impl Class for Gather {
+    const PLACE: Option<usize> = future::REST_PLACE;
+
     fn cell() -> &'static ClassCell {
         &CELL
     }

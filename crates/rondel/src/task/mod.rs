@@ -144,6 +144,8 @@ impl Task {
 }
 
 impl Class for Task {
+    const PLACE: Option<usize> = future::REST_PLACE;
+
     fn cell() -> &'static ClassCell {
         &CELL
     }

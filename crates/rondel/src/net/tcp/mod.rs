@@ -132,6 +132,9 @@ pub(crate) struct TcpTransport {
 static CELL: ClassCell = ClassCell::new();
 
 impl Class for TcpTransport {
+    /// Behind the fields of asyncio.Transport, which is written in Python.
+    const PLACE: Option<usize> = None;
+
     fn cell() -> &'static ClassCell {
         &CELL
     }
