@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .PHONY: help tools build dev demo test test-rust test-python test-all bench lint lint-rust \
-        lint-python conformance clean
+        lint-python conformance conformance-tasks conformance-all clean
 
 help: ## this list
 	@printf 'usage: make TARGET [PYTHON=python3] [VENV=.venv]\n\n'
@@ -92,8 +92,18 @@ lint-python: $(INSTALL) $(VENV)/.lint-ready
 bench: tools ## side by side with peers from PyPI; tables in benchmarks/results/
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run.py $(ARGS)
 
-conformance: $(INSTALL) $(VENV)/.test-ready ## CPython's own asyncio tests, and anyio's, on Rondel
-	@$(BIN)/python -m tests.conformance
+conformance: $(INSTALL) $(VENV)/.test-ready ## CPython's own asyncio tests, and anyio's, on Rondel (ARGS="--help")
+	@$(BIN)/python -m tests.conformance $(ARGS)
+
+conformance-tasks: $(INSTALL) $(VENV)/.test-ready ## CPython's tests of tasks, locks, queues ... on Rondel: what CI runs
+	@$(BIN)/python -m tests.conformance --task-layer $(ARGS)
+
+conformance-all: ## conformance-tasks on every CPython found here (3.11, 3.12, 3.13)
+	@scripts/pythons.sh 3.11 3.12 3.13 | { failed=0; while read -r version python; do \
+	    echo "== CPython $$version"; \
+	    $(MAKE) --no-print-directory conformance-tasks PYTHON="$$python" \
+	        VENV=".venv-$$version" || failed=1; \
+	done; exit $$failed; }
 
 clean: ## remove everything that was built, environments too
 	@rm -rf target dist .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache

@@ -2,9 +2,9 @@
 
 usage: tally.py LOG... ; each log is one `make` call whose exit status stands in LOG.status.
 
-Reads the closing lines of pytest, cargo-nextest and `cargo test`. A call that failed without any
-failed test (a build error, a lint) counts as one failure, so that the sum never hides it. Exits 1
-if anything failed or nothing passed.
+Reads the closing lines of pytest, cargo-nextest, `cargo test` and the conformance harness. A call
+that failed without any failed test (a build error, a lint) counts as one failure, so that the sum
+never hides it. Exits 1 if anything failed or nothing passed.
 """
 
 import re
@@ -15,6 +15,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PYTEST = re.compile(r"^=+ (?P<counts>.*\b(?:passed|failed|errors?)\b.*) in [\d.]+s.* =+$")
 NEXTEST = re.compile(r"^\s*Summary \[.*\] .*tests? run: (?P<counts>.*)$")
 CARGO = re.compile(r"^test result: \w+\. (?P<counts>.*)$")
+CONFORMANCE = re.compile(r"^conformance: (?P<counts>\d+ passed, \d+ failed) \(.*\)$")
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|timed out)\b")
 
 
@@ -22,8 +23,10 @@ def tally(text: str) -> tuple[int, int]:
     """Passed and failed tests of one log."""
     passed = failed = 0
     for line in ANSI.sub("", text).splitlines():
-        match = PYTEST.match(line) or NEXTEST.match(line) or CARGO.match(line)
-        if match is None:
+        for pattern in (PYTEST, NEXTEST, CARGO, CONFORMANCE):
+            if match := pattern.match(line):
+                break
+        else:
             continue
         for number, what in COUNT.findall(match["counts"]):
             if what == "passed":

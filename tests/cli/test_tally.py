@@ -10,6 +10,7 @@ TALLY = Path(__file__).parents[2] / "scripts" / "tally.py"
 
 PYTEST = "== 2 failed, 10 passed, 3 skipped, 1 error in 3.21s (0:00:03) =="
 NEXTEST = "     Summary [   0.201s] 12 tests run: 11 passed, 1 failed, 2 skipped"
+CONFORMANCE = "conformance: 974 passed, 2 failed (CPython 3.11.7; 2 suites, 40 s)"
 CARGO = "test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out"
 
 
@@ -21,6 +22,7 @@ CARGO = "test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 0 filtered 
         ([(CARGO, 0), ("==== 7 passed in 0.1s ====", 0)], "11 passed, 0 failed", 0),
         ([("\x1b[32m== \x1b[1m7 passed\x1b[0m in 0.1s ==\x1b[0m", 0)], "7 passed, 0 failed", 0),
         ([(CARGO, 0), ("error: no such crate", 2)], "4 passed, 1 failed", 1),
+        ([(CONFORMANCE, 1), (CARGO, 0)], "978 passed, 2 failed", 1),
         ([("", 0)], "0 passed, 0 failed", 1),
         ([(CARGO, 0), ("killed half-way, nothing written", None)], "4 passed, 1 failed", 1),
     ],

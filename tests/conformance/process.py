@@ -6,16 +6,20 @@
       │        └─ the process dies
       └─ again, without the finished tests; the one that was running is `timeout` or `crashed`
 
-Each child runs in a session of its own, so that whatever it starts ends with it.
+Each child runs in a session of its own, so that whatever it starts ends with it; Ctrl-C therefore
+does not reach it, and whoever watches it ends it instead.
+
+Threads: units run side by side, each watched by a thread of its own. A unit's results belong to its
+thread until `run_unit` returns them; what threads share is the stop event and the log.
 """
 
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +43,10 @@ class Patience:
     exit: float = 15
     unit: float = 900
     restarts: int = 60
+
+
+class Interrupted(Exception):
+    """The run was stopped from outside; its results are of no use."""
 
 
 class Attempt:
@@ -72,10 +80,16 @@ class Attempt:
                 start_new_session=True,
             )
 
-    def watch(self, patience: Patience, give_up: float) -> bool:
-        """Until the child is gone; true if it was ended for taking too long."""
+    def watch(self, patience: Patience, give_up: float, stop: threading.Event) -> bool:
+        """Until the child is gone; true if it was ended for taking too long.
+
+        Raises:
+            Interrupted: `stop` was set; the child is gone.
+        """
         try:
             while True:
+                if stop.is_set():
+                    raise Interrupted
                 code = self.child.poll()
                 self._take_events()
                 if code is not None:
@@ -152,33 +166,37 @@ def outcome(
 def run_unit(
     unit: Unit,
     environment: dict[str, str],
-    results: Results,
     patience: Patience,
     log: Callable[[str], None],
-) -> float:
-    """Run a unit to its end, put its outcomes in `results`, return the seconds it took."""
-    home = Path(tempfile.mkdtemp(prefix="conformance-"))
+    stop: threading.Event,
+) -> tuple[Results, float]:
+    """Run a unit to its end: its outcomes and the seconds it took.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    results: Results = {}
     begin = time.time()
     planned: set[str] = set()
-    for number in range(patience.restarts + 1):
-        attempt = Attempt(unit, {**environment, **unit.environment}, results, home)
-        late = attempt.watch(patience, begin + patience.unit)
-        planned |= attempt.planned
-        code = attempt.child.returncode
-        if attempt.ended and code >= 0 and not late:
-            if not attempt.fresh and number == 0:
-                log(f"  {unit.name}: no tests collected\n{attempt.tail()[-600:]}")
-            break
-        kind = "timeout" if late else "crashed"
-        where = "exit" if attempt.ended else "outside any test"
-        name = attempt.running or f"{unit.name}::<{where}>"
-        message = f"rc={code} {attempt.tail()}"
-        results[name] = outcome(unit, kind, message, attempt.since)
-        log(f"  {unit.name}: {kind} rc={code} in {name}")
-        stuck = not attempt.running and not attempt.fresh
-        if attempt.ended or stuck or time.time() - begin > patience.unit:
-            break
+    with tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True) as made:
+        for number in range(patience.restarts + 1):
+            attempt = Attempt(unit, {**environment, **unit.environment}, results, Path(made))
+            late = attempt.watch(patience, begin + patience.unit, stop)
+            planned |= attempt.planned
+            code = attempt.child.returncode
+            if attempt.ended and code >= 0 and not late:
+                if not attempt.fresh and number == 0:
+                    log(f"  {unit.name}: no tests collected\n{attempt.tail()[-600:]}")
+                break
+            kind = "timeout" if late else "crashed"
+            where = "exit" if attempt.ended else "outside any test"
+            name = attempt.running or f"{unit.name}::<{where}>"
+            message = f"rc={code} {attempt.tail()}"
+            results[name] = outcome(unit, kind, message, attempt.since)
+            log(f"  {unit.name}: {kind} rc={code} in {name}")
+            stuck = not attempt.running and not attempt.fresh
+            if attempt.ended or stuck or time.time() - begin > patience.unit:
+                break
     for name in planned - set(results):  # given up, or died outside a test
         results[name] = outcome(unit, "notrun")
-    shutil.rmtree(home, ignore_errors=True)
-    return round(time.time() - begin, 1)
+    return results, round(time.time() - begin, 1)

@@ -51,6 +51,20 @@ CPYTHON_PRIMITIVES = [
     "threads",
     "runners",
 ]
+# What Rondel replaces outright: the units that `--task-layer` runs, in both cpython suites.
+TASK_LAYER = [
+    "tasks",
+    "futures",
+    "futures2",
+    "taskgroups",
+    "timeouts",
+    "waitfor",
+    "locks",
+    "queues",
+    "eager_task_factory",
+    "runners",
+    "threads",
+]
 CPYTHON_OTHERS = [
     "test.test_asyncgen",
     "test.test_contextlib_async",
@@ -81,7 +95,37 @@ class Exclusion:
 
 
 def output(python: str, code: str) -> str:
-    return subprocess.check_output([python, "-c", code], text=True).strip()
+    """What `code` prints under the interpreter `python`.
+
+    Raises:
+        SuiteError: it cannot be run, or the code failed.
+    """
+    try:
+        return subprocess.check_output(
+            [python, "-c", code], text=True, stderr=subprocess.STDOUT
+        ).strip()
+    except OSError as error:
+        raise SuiteError(f"{python} cannot be run: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise SuiteError(f"{python}: {error.output.strip().rpartition(chr(10))[2]}") from error
+
+
+def cpython_tests(python: str) -> Path:
+    """The directory of the interpreter's own test.test_asyncio.
+
+    Raises:
+        SuiteError: the interpreter comes without it.
+    """
+    code = "import test.support, test.test_asyncio as t; print(t.__path__[0])"
+    try:
+        return Path(output(python, code))
+    except SuiteError:
+        version = output(python, "import sys; print('%d.%d' % sys.version_info[:2])")
+    raise SuiteError(
+        f"{python} (CPython {version}) comes without its own tests, the package `test`. "
+        f"Debian and Ubuntu have them as libpython{version}-testsuite (apt-get install it); "
+        "an interpreter built by pyenv or from source has them; Docker's python images do not."
+    )
 
 
 def units(suite: str, python: str, sources: Path | None, *, ignore_leaks: bool) -> list[Unit]:
@@ -93,7 +137,7 @@ def units(suite: str, python: str, sources: Path | None, *, ignore_leaks: bool) 
 def _cpython(suite: str, python: str) -> list[Unit]:
     command = [python, "-X", "faulthandler", str(CHILD / "run_unittest.py")]
     environment = {"CONF_MODE": "cpython"}
-    directory = Path(output(python, "import test.test_asyncio as t; print(t.__path__[0])"))
+    directory = cpython_tests(python)
     names = CPYTHON_LOOP if suite == "cpython" else CPYTHON_PRIMITIVES
     found = [
         Unit(name, [*command, f"test.test_asyncio.test_{name}"], None, environment)
