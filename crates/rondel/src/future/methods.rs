@@ -140,7 +140,7 @@ fn set_exception(slf: Inst<'_, Future>, exc: Ref<'_>) -> PyRes<Obj> {
         return Err(Builtin::Type.raise("invalid exception object"));
     }
     let exc = if err::exception_is(exc.borrow(), Builtin::StopIteration.class()) {
-        stop_iteration_as_runtime_error(exc)?
+        stop_iteration(slf, exc.borrow())?
     } else {
         exc
     };
@@ -148,26 +148,20 @@ fn set_exception(slf: Inst<'_, Future>, exc: Ref<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-/// A StopIteration can't be raised into a coroutine. Before 3.12 asyncio refuses it; from then on it
-/// wraps it in a RuntimeError.
-fn stop_iteration_as_runtime_error(exc: Obj) -> PyRes<Obj> {
-    const TEXT: &str =
-        "StopIteration interacts badly with generators and cannot be raised into a Future";
-    if cfg!(not(Py_3_12)) {
-        return Err(Builtin::Type.raise(TEXT));
-    }
-    let wrapped = call::call1(Builtin::Runtime.class(), value::str(TEXT)?.borrow())?;
-    call::setattr(
-        wrapped.borrow(),
-        value::intern(c"__cause__")?.borrow(),
-        exc.borrow(),
+/// A StopIteration can't be raised into a coroutine. What becomes of it changed within the life of
+/// 3.11 and 3.12 (gh-112182): it is refused with a TypeError, or replaced by a RuntimeError, and its
+/// subclasses are kept or replaced. So the stock Future of this Python is asked.
+#[cold]
+fn stop_iteration(slf: Inst<'_, Future>, exc: Ref<'_>) -> PyRes<Obj> {
+    let event_loop = slf.loop_obj().ok_or_else(uninitialised)?;
+    let keyword = value::tuple([names().loop_.clone()])?;
+    let asked = call::call_kw(
+        stock().future.borrow(),
+        &[event_loop.borrow()],
+        keyword.borrow(),
     )?;
-    call::setattr(
-        wrapped.borrow(),
-        value::intern(c"__context__")?.borrow(),
-        exc.borrow(),
-    )?;
-    Ok(wrapped)
+    call::method(names().set_exception.borrow(), [asked.borrow(), exc])?;
+    call::method(names().exception.borrow(), [asked.borrow()])
 }
 
 fn done(slf: Inst<'_, Future>) -> PyRes<Obj> {
