@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -217,6 +218,62 @@ async def main():
 print(asyncio.run(main()))
 """)
     assert ended.stdout == "EventLoop\n", ended.stderr
+
+
+class Made(asyncio.SelectorEventLoop):
+    """A loop of the program's own."""
+
+
+@pytest.fixture
+def policy_as_before() -> Iterator[None]:
+    before = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+    yield
+    asyncio.set_event_loop_policy(before)
+
+
+@pytest.mark.usefixtures("policy_as_before")
+@pytest.mark.parametrize("how", ["method", "factory", "on the instance"])
+def test_the_programs_own_policy_decides_about_the_loop(runtime: Runtime, how: str) -> None:
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        if how == "method":
+
+            def new_event_loop(self) -> Any:
+                return Made()
+
+        if how == "factory":
+            _loop_factory = Made
+
+    policy = Policy()
+    if how == "on the instance":
+        policy.new_event_loop = Made  # type: ignore[method-assign]
+    asyncio.set_event_loop_policy(policy)
+
+    async def main() -> Any:
+        return runtime.aio.get_running_loop()
+
+    assert type(runtime.aio.run(main())) is Made
+    with runtime.aio.Runner() as runner:
+        assert type(runner.get_loop()) is Made
+        assert asyncio.get_event_loop_policy().get_event_loop() is runner.get_loop()
+
+
+@needs_rondel
+@pytest.mark.usefixtures("policy_as_before")
+def test_a_policy_that_makes_no_loops_leaves_them_native() -> None:
+    import rondel
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def get_event_loop(self) -> Any:
+            return super().get_event_loop()
+
+    async def main() -> Any:
+        return rondel.get_running_loop()
+
+    for policy in (None, asyncio.DefaultEventLoopPolicy(), Policy(), rondel.EventLoopPolicy()):
+        asyncio.set_event_loop_policy(policy)
+        assert type(rondel.run(main())) is rondel.EventLoop
+        with rondel.Runner() as runner:
+            assert type(runner.get_loop()) is rondel.EventLoop
 
 
 @needs_rondel

@@ -27,8 +27,7 @@ virtual = False
 # name -> replacement, with --primitives.
 primitives: dict[str, Any] = {}
 
-# What may stand in for asyncio's own. The entry points run and Runner are no primitives: Rondel's
-# make a native loop whatever the policy says, and test_runners is all about the policy's loop.
+# What may stand in for asyncio's own.
 PRIMITIVES = [
     "Future",
     "Task",
@@ -66,6 +65,8 @@ PRIMITIVES = [
     "QueueFull",
     "QueueShutDown",
     "to_thread",
+    "Runner",
+    "run",
     "CancelledError",
     "InvalidStateError",
 ]
@@ -77,6 +78,7 @@ SUBMODULES = [
     "timeouts",
     "taskgroups",
     "threads",
+    "runners",
     "exceptions",
 ]
 
