@@ -409,3 +409,29 @@ def test_futures_and_tasks_freed_in_another_thread(child: Child) -> None:
         assert set(child.messages()) == {"Future exception was never retrieved"}
 
     child.run(main(), loop)
+
+
+@in_child
+def test_an_object_kept_by_the_exception_handler_is_collected_later(child: Child) -> None:
+    # A native task that has never suspended is unknown to the collector until it is kept.
+    loop = child.new_loop()
+    gone: list[int] = []
+
+    async def bad() -> None:
+        raise ValueError("task")
+
+    for number in range(10):
+        task = loop.create_task(bad())
+        weakref.finalize(task, gone.append, number)
+        del task
+        child.turns(loop, 2)
+    gc.collect()
+    assert len(child.errors) == 10
+    for context in child.errors:
+        kept = context["future"]
+        kept.exception().cycle = kept  # the exception is the task's, and now the other way about
+    del context, kept
+    kept_tasks = [weakref.ref(context["future"]) for context in child.errors]
+    child.errors.clear()
+    gc.collect()
+    assert [reference() for reference in kept_tasks] == [None] * 10

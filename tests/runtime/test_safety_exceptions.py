@@ -294,7 +294,8 @@ def test_an_exception_handler_that_raises(child: Child) -> None:
     child.turns(loop)
 
 
-@in_child
+# asyncio's iterator of a future breaks its word to the interpreter here: a debug build says so.
+@in_child(ways=rondel_only)
 def test_throw_send_and_close_of_every_awaitable(child: Child) -> None:
     loop = child.new_loop()
 

@@ -194,8 +194,8 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
         let own = T::cell().type_ptr();
         let gc = (*ty).tp_flags & ffi::Py_TPFLAGS_HAVE_GC != 0;
         let inst = Inst::<T>::from_ptr(slf);
-        if T::needs_finalize(inst) && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
-            return; // resurrected
+        if T::needs_finalize(inst) && resurrected(inst) {
+            return;
         }
         if gc && is_tracked(slf) {
             ffi::PyObject_GC_UnTrack(slf.cast());
@@ -225,6 +225,15 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
         }
         ffi::Py_DECREF(ty.cast());
     }
+}
+
+/// Runs the finalizer; whether somebody has taken a new reference in it.
+#[cold]
+unsafe fn resurrected<T: Class>(inst: Inst<'_, T>) -> bool {
+    // What lives on is to be collected one day, though it was not before: nobody saw it.
+    track(inst);
+    // SAFETY: called by the deallocation, once; the object is whole.
+    unsafe { ffi::PyObject_CallFinalizerFromDealloc(inst.obj().as_ptr()) < 0 }
 }
 
 /// Whether this instance has nothing but its payloads: no dict, no weak references, no finalizer run
@@ -272,8 +281,8 @@ unsafe fn free_behind<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
     // SAFETY: as in `dealloc_whole`; the base's fields are as the base's own code left them.
     unsafe {
         let inst = Inst::<T>::from_ptr(slf);
-        if T::needs_finalize(inst) && ffi::PyObject_CallFinalizerFromDealloc(slf) < 0 {
-            return; // resurrected
+        if T::needs_finalize(inst) && resurrected(inst) {
+            return;
         }
         ffi::PyObject_GC_UnTrack(slf.cast());
         inst.data().retire();
