@@ -213,7 +213,7 @@ def run_coroutine_threadsafe(
 ) -> concurrent.futures.Future[_T]: ...
 
 if sys.version_info >= (3, 12):
-    def eager_task_factory(
+    def factory(
         loop: asyncio.AbstractEventLoop,
         coro: Coroutine[Any, Any, _T],
         *,

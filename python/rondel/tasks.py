@@ -17,7 +17,7 @@ from asyncio import taskgroups
 from asyncio import tasks as _stock
 from typing import TYPE_CHECKING, Any
 
-from rondel import _rondel
+from rondel import _rondel, sync
 from rondel._submodules import of_asyncio
 from rondel.loop import live_loops
 
@@ -98,12 +98,13 @@ NATIVE: dict[str, Any] = {
     "wait": wait,
     "wait_for": wait_for,
     "wrap_future": wrap_future,
+    **{name: getattr(sync, name) for name in sync.__all__},
 }
 
 if sys.version_info >= (3, 12):
     # asyncio's create_eager_task_factory() takes any class of tasks, ours too; native is the
     # factory that asyncio made of its own class.
-    eager_task_factory = _rondel.eager_task_factory
+    eager_task_factory = _rondel.factory
     NATIVE["eager_task_factory"] = eager_task_factory
     __all__ += ["eager_task_factory"]
 

@@ -302,6 +302,42 @@ pub fn for_each(iterable: Ref<'_>, mut each: impl FnMut(Obj) -> PyRes<()>) -> Py
     }
 }
 
+/// Whether `found` holds for one of an iterable's items; those after it are left alone.
+pub fn any(iterable: Ref<'_>, mut found: impl FnMut(Ref<'_>) -> PyRes<bool>) -> PyRes<bool> {
+    // SAFETY: alive; the iterator is ours; a null without an error is its end.
+    unsafe {
+        let iter = Obj::from_owned(ffi::PyObject_GetIter(iterable.as_ptr()))?;
+        loop {
+            let item = ffi::PyIter_Next(iter.as_ptr());
+            let Some(item) = Obj::from_owned_opt(item) else {
+                return if ffi::PyErr_Occurred().is_null() {
+                    Ok(false)
+                } else {
+                    Err(Raised::assert_set())
+                };
+            };
+            if found(item.borrow())? {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// `len(obj)`.
+#[inline]
+pub fn len(obj: Ref<'_>) -> PyRes<usize> {
+    // SAFETY: alive; -1 says that an exception is set.
+    let len = unsafe { ffi::PyObject_Size(obj.as_ptr()) };
+    usize::try_from(len).map_err(|_| Raised::assert_set())
+}
+
+/// `sequence[0]`.
+#[inline]
+pub fn first(sequence: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive; a new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PySequence_GetItem(sequence.as_ptr(), 0)) }
+}
+
 /// A tuple of new references to `items`.
 pub fn tuple_of(items: &[Ref<'_>]) -> PyRes<Obj> {
     // SAFETY: a fresh tuple of that many slots, each filled once with a stolen reference.

@@ -18,7 +18,9 @@ macro_rules! names {
 }
 
 names! {
+    acquire = c"acquire",
     add_done_callback = c"add_done_callback",
+    append = c"append",
     asyncio_future_blocking = c"_asyncio_future_blocking",
     buffer_updated = c"buffer_updated",
     call_exception_handler = c"call_exception_handler",
@@ -45,13 +47,19 @@ names! {
     get_buffer = c"get_buffer",
     get_debug = c"get_debug",
     get_loop = c"get_loop",
+    get_loop_bound = c"_get_loop",
     handle = c"handle",
     limit = c"limit",
+    locked = c"locked",
     loop_ = c"loop",
+    maxsize = c"maxsize",
     message = c"message",
     msg = c"msg",
     name = c"name",
     pause_writing = c"pause_writing",
+    popleft = c"popleft",
+    release = c"release",
+    remove = c"remove",
     remove_done_callback = c"remove_done_callback",
     result = c"result",
     resume_writing = c"resume_writing",
@@ -60,6 +68,7 @@ names! {
     run = c"run",
     run_in_executor = c"run_in_executor",
     set_exception = c"set_exception",
+    set_result = c"set_result",
     set_running_or_notify_cancel = c"set_running_or_notify_cancel",
     send = c"send",
     source_traceback = c"source_traceback",
@@ -110,6 +119,13 @@ pub(crate) struct Stock {
     pub(crate) wrap_future: Obj,
     /// 3.12+.
     pub(crate) eager_task_factory: Option<Obj>,
+    /// What the native locks and queues stand beside.
+    pub(crate) deque: Obj,
+    pub(crate) lock: Obj,
+    pub(crate) event: Obj,
+    pub(crate) semaphore: Obj,
+    /// asyncio's semaphore wakes as many as it has room for when one of them goes on.
+    pub(crate) semaphore_fills_up: bool,
     /// `asyncio.futures`' private functions, which know each version's conversions.
     pub(crate) chain_future: Obj,
     pub(crate) copy_future_state: Obj,
@@ -156,6 +172,14 @@ fn has_inner_function(function: &Obj, name: &str) -> PyRes<bool> {
     Ok(found)
 }
 
+/// Whether a Python function has that object among its constants: `_wake_up_next` says False for
+/// "nobody" in the releases that ask it.
+fn has_constant(function: &Obj, constant: Ref<'_>) -> PyRes<bool> {
+    let code = attr(function, c"__code__")?;
+    let constants = attr(&code, c"co_consts")?;
+    value::any(constants.borrow(), |found| Ok(found.is(constant)))
+}
+
 /// Looks everything up; called by the module's initialisation.
 pub(crate) fn load() -> PyRes<()> {
     let names = Names::load()?;
@@ -170,6 +194,8 @@ pub(crate) fn load() -> PyRes<()> {
     let timeouts = call::import(c"asyncio.timeouts")?;
     let coroutines = call::import(c"asyncio.coroutines")?;
     let types = call::import(c"types")?;
+    let locks = call::import(c"asyncio.locks")?;
+    let semaphore = attr(&locks, c"Semaphore")?;
     let stock = Stock {
         future: attr(&accelerated, c"Future")?,
         task: attr(&accelerated, c"Task")?,
@@ -213,6 +239,14 @@ pub(crate) fn load() -> PyRes<()> {
         run_coroutine_threadsafe: attr(&tasks, c"run_coroutine_threadsafe")?,
         wrap_future: attr(&futures, c"wrap_future")?,
         eager_task_factory: attr_opt(&tasks, c"eager_task_factory")?,
+        deque: attr(&call::import(c"collections")?, c"deque")?,
+        lock: attr(&locks, c"Lock")?,
+        event: attr(&locks, c"Event")?,
+        semaphore_fills_up: has_constant(
+            &attr(&semaphore, c"_wake_up_next")?,
+            Obj::bool(false).borrow(),
+        )?,
+        semaphore,
         chain_future: attr(&futures, c"_chain_future")?,
         copy_future_state: attr(&futures, c"_copy_future_state")?,
         set_concurrent_future_state: attr(&futures, c"_set_concurrent_future_state")?,

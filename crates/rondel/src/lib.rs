@@ -5,6 +5,7 @@
 //! | `event_loop` | the loop: ready queue, timers, turns |
 //! | `future`, `task`, `handle` | asyncio's objects as subclasses of its C types |
 //! | `primitives` | sleep, gather, timeout, TaskGroup, wait and its kin |
+//! | `sync` | locks, events, semaphores |
 //! | `net` | TCP transports |
 //! | `server` | ASGI over `rondel-http` |
 //! | `watch` | reports of lost work, when asked for |
@@ -21,6 +22,7 @@ mod meter;
 mod net;
 mod primitives;
 mod server;
+mod sync;
 mod task;
 mod watch;
 
@@ -56,11 +58,15 @@ fn fill(m: &module::Module) -> PyRes<()> {
     for (name, ty) in types {
         m.add(name, ty)?;
     }
+    for (name, ty) in sync::build()? {
+        m.add(name, ty)?;
+    }
     for (name, function) in primitives::functions::coroutine_functions()? {
         m.add(name, function)?;
     }
     let mut functions = primitives::functions::definitions();
     functions.extend(server::definitions());
+    functions.extend(sync::definitions());
     functions.extend(watch::definitions());
     functions.extend(meter::definitions());
     method::add_functions(m.obj(), functions)

@@ -208,8 +208,9 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
     ];
     if cfg!(Py_3_12) {
         all.push(method::function(
-            c"eager_task_factory",
-            c"eager_task_factory($module, /, loop, coro, *, name=None, context=None)\n--\n\nMake a task that takes its first step at once.",
+            // As asyncio's, which a function of functions makes.
+            c"factory",
+            c"factory($module, /, loop, coro, *, name=None, context=None)\n--\n\nMake a task that takes its first step at once.",
             eager_task_factory,
         ));
     }

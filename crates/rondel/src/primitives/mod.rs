@@ -4,7 +4,6 @@
 //! to asyncio's own, so a native name never behaves differently on a stock loop.
 
 pub(crate) mod as_completed;
-#[expect(dead_code, reason = "what the native locks and queues wait by next")]
 pub(crate) mod coroutine;
 pub(crate) mod functions;
 pub(crate) mod gather;
