@@ -17,7 +17,7 @@ from asyncio import taskgroups
 from asyncio import tasks as _stock
 from typing import TYPE_CHECKING, Any
 
-from rondel import _rondel, sync
+from rondel import _locks, _queues, _rondel
 from rondel._submodules import of_asyncio
 from rondel.loop import live_loops
 
@@ -98,7 +98,8 @@ NATIVE: dict[str, Any] = {
     "wait": wait,
     "wait_for": wait_for,
     "wrap_future": wrap_future,
-    **{name: getattr(sync, name) for name in sync.__all__},
+    **{name: getattr(_locks, name) for name in _locks.__all__},
+    **{name: getattr(_queues, name) for name in _queues.__all__},
 }
 
 if sys.version_info >= (3, 12):

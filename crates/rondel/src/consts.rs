@@ -49,6 +49,7 @@ names! {
     get_loop = c"get_loop",
     get_loop_bound = c"_get_loop",
     handle = c"handle",
+    item = c"item",
     limit = c"limit",
     locked = c"locked",
     loop_ = c"loop",
@@ -57,6 +58,7 @@ names! {
     msg = c"msg",
     name = c"name",
     pause_writing = c"pause_writing",
+    pop = c"pop",
     popleft = c"popleft",
     release = c"release",
     remove = c"remove",
@@ -124,6 +126,7 @@ pub(crate) struct Stock {
     pub(crate) lock: Obj,
     pub(crate) event: Obj,
     pub(crate) semaphore: Obj,
+    pub(crate) queue: Obj,
     /// asyncio's semaphore wakes as many as it has room for when one of them goes on.
     pub(crate) semaphore_fills_up: bool,
     /// `asyncio.futures`' private functions, which know each version's conversions.
@@ -240,6 +243,7 @@ pub(crate) fn load() -> PyRes<()> {
         wrap_future: attr(&futures, c"wrap_future")?,
         eager_task_factory: attr_opt(&tasks, c"eager_task_factory")?,
         deque: attr(&call::import(c"collections")?, c"deque")?,
+        queue: attr(&call::import(c"asyncio.queues")?, c"Queue")?,
         lock: attr(&locks, c"Lock")?,
         event: attr(&locks, c"Event")?,
         semaphore_fills_up: has_constant(

@@ -6,6 +6,7 @@
 //! | `future`, `task`, `handle` | asyncio's objects as subclasses of its C types |
 //! | `primitives` | sleep, gather, timeout, TaskGroup, wait and its kin |
 //! | `sync` | locks, events, semaphores |
+//! | `queue` | queues |
 //! | `net` | TCP transports |
 //! | `server` | ASGI over `rondel-http` |
 //! | `watch` | reports of lost work, when asked for |
@@ -21,6 +22,7 @@ mod handle;
 mod meter;
 mod net;
 mod primitives;
+mod queue;
 mod server;
 mod sync;
 mod task;
@@ -61,12 +63,14 @@ fn fill(m: &module::Module) -> PyRes<()> {
     for (name, ty) in sync::build()? {
         m.add(name, ty)?;
     }
+    m.add(c"QueueBase", queue::build()?)?;
     for (name, function) in primitives::functions::coroutine_functions()? {
         m.add(name, function)?;
     }
     let mut functions = primitives::functions::definitions();
     functions.extend(server::definitions());
     functions.extend(sync::definitions());
+    functions.extend(queue::definitions());
     functions.extend(watch::definitions());
     functions.extend(meter::definitions());
     method::add_functions(m.obj(), functions)

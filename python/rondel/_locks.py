@@ -5,6 +5,7 @@ written for asyncio's hold. Constructors, ``repr()`` and what is rare are asynci
 the Python that runs; they work on the same fields as the native ones.
 
 ``Condition`` and ``Barrier`` are asyncio's own over native locks and native waiters.
+``rondel.locks`` offers all of them beside asyncio's other names.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Copied:
 class Lock(Copied, _rondel.LockBase, asyncio.Lock):  # type: ignore[misc]
     """A mutual exclusion lock for tasks; fair: first come, first served (``asyncio.Lock``)."""
 
+    __module__ = "rondel.locks"
     _fields = ("_locked", "_waiters", "_loop")
 
 
 class Event(Copied, _rondel.EventBase, asyncio.Event):  # type: ignore[misc]
     """A flag that tasks can wait for (``asyncio.Event``)."""
 
+    __module__ = "rondel.locks"
     _fields = ("_value", "_waiters", "_loop")
 
 
@@ -53,6 +56,7 @@ class Semaphore(Copied, _rondel.SemaphoreBase, asyncio.Semaphore):  # type: igno
     ``value`` (an int, 1 by default): how many may hold it at once. ValueError if it is negative.
     """
 
+    __module__ = "rondel.locks"
     _fields = ("_value", "_waiters", "_loop")
 
 
@@ -61,12 +65,16 @@ class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore):
     (``asyncio.BoundedSemaphore``).
     """
 
+    __module__ = "rondel.locks"
+
 
 class Condition(asyncio.Condition):
     """A lock and a queue of those that wait to be notified (``asyncio.Condition``).
 
     ``lock`` (an ``asyncio.Lock``; a new native one by default).
     """
+
+    __module__ = "rondel.locks"
 
     def __init__(self, lock: asyncio.Lock | None = None) -> None:
         super().__init__(Lock() if lock is None else lock)
@@ -77,6 +85,8 @@ class Barrier(asyncio.Barrier):
 
     ``parties`` (an int): how many. ValueError if it is less than one.
     """
+
+    __module__ = "rondel.locks"
 
     def __init__(self, parties: int) -> None:
         super().__init__(parties)
