@@ -1,6 +1,6 @@
 //! The loop's native methods: scheduling, creation of futures and tasks, state.
 
-use super::{CURRENT, Due, LoopBase, Ready, current_task, fds, now_seconds, seconds_to_ns, turn};
+use super::{CURRENT, Due, LoopBase, Ready, current_task, fds, seconds_to_ns, time, turn};
 use crate::consts::{names, stock};
 use crate::{future, handle, task};
 use rondel_core::driver::Driver;
@@ -114,7 +114,13 @@ fn call_later(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
         return Err(Builtin::Type.raise("delay must not be None"));
     }
     let delay = value::as_f64(*delay)?;
-    at(slf, now_seconds() + delay, rest, context, "call_later")
+    at(
+        slf,
+        time::in_seconds(slf.now()) + delay,
+        rest,
+        context,
+        "call_later",
+    )
 }
 
 fn call_at(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {
@@ -145,8 +151,8 @@ fn at(
     Ok(handle::timer(slf, when, rest[0], &rest[1..], context)?.into_obj())
 }
 
-fn time(_slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
-    value::float(now_seconds())
+fn loop_time(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
+    value::float(time::in_seconds(slf.now()))
 }
 
 fn create_future(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
@@ -328,7 +334,7 @@ pub(crate) fn build() -> PyRes<Obj> {
                 c"Schedule a callback at a time of the loop's clock.",
                 call_at,
             ),
-            method::noargs::<LoopBase, _>(c"time", c"The loop's clock, in seconds.", time),
+            method::noargs::<LoopBase, _>(c"time", c"The loop's clock, in seconds.", loop_time),
             method::noargs::<LoopBase, _>(
                 c"create_future",
                 c"Create a native Future on this loop.",
@@ -394,6 +400,11 @@ pub(crate) fn build() -> PyRes<Obj> {
                 native_current_task,
             ),
             method::noargs::<LoopBase, _>(c"_timer_count", c"How many timers wait.", timer_count),
+            method::noargs::<LoopBase, _>(
+                c"_use_virtual_clock",
+                c"Test aid: from now on the clock starts at 0 and jumps to the next timer.",
+                time::use_virtual_clock,
+            ),
         ])
         .properties([
             method::property::<LoopBase, _, _>(c"_debug", get_debug, set_debug_flag),

@@ -9,12 +9,15 @@
 //! No `RefCell` of the loop is borrowed while Python code can run (dropping a reference included).
 //!
 //! * `turn`: running the loop. `methods`: `call_soon` and its kin. `fds`: descriptors' watchers.
+//! * `time`: the loop's clock, which tests make virtual.
 
 mod fds;
 mod methods;
+mod time;
 mod turn;
 
 pub(crate) use methods::{add_deadline, build, create_task_with};
+pub(crate) use time::{now, now_seconds};
 pub(crate) use turn::{begin_step, end_step, forked, publish};
 
 use crate::future::Future;
@@ -150,6 +153,8 @@ pub(crate) struct LoopBase {
     next_look: Cell<u32>,
     /// The process's forks when the run began.
     forks: Cell<u32>,
+    /// The virtual clock's nanoseconds, if the loop has one (see `time`).
+    virtual_now: Cell<Option<u64>>,
     /// Seconds; debug mode reports callbacks that take longer.
     slow_callback: Cell<f64>,
 }
@@ -412,11 +417,6 @@ pub(crate) fn closed_error() -> Raised {
 pub(crate) fn seconds_to_ns(seconds: f64) -> u64 {
     // `as` saturates, and maps NaN and negative values to 0: due at once.
     (seconds * 1e9) as u64
-}
-
-#[inline(always)]
-pub(crate) fn now_seconds() -> f64 {
-    rondel_core::clock::now() as f64 * 1e-9
 }
 
 thread_local! {

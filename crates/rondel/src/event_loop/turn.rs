@@ -142,7 +142,11 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
     gil::release_orphans();
     let timeout = if idle {
         let next = slf.timers.borrow_mut().next_deadline();
-        next.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
+        if slf.is_virtual() {
+            next.map(|_| Duration::ZERO)
+        } else {
+            next.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
+        }
     } else {
         Some(Duration::ZERO)
     };
@@ -187,6 +191,9 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
             };
             slf.push(Ready::Io(transport, event));
         }
+    }
+    if idle && slf.is_virtual() && slf.ready.borrow().is_empty() {
+        slf.skip_to_next_timer();
     }
     err::check_signals()
 }
@@ -234,10 +241,11 @@ fn due_timers(slf: Inst<'_, LoopBase>) {
         return;
     }
     let next = slf.timers.borrow_mut().next_deadline();
-    if next.is_none_or(|deadline| deadline > slf.polled.get().saturating_add(NEAR)) {
+    let near = slf.polled.get().saturating_add(NEAR);
+    if next.is_none_or(|deadline| deadline > near && !slf.is_virtual()) {
         return;
     }
-    let now = clock::now();
+    let now = slf.now();
     loop {
         let due = slf.timers.borrow_mut().pop_due(now);
         match due {

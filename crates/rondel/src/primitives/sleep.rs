@@ -6,7 +6,6 @@
 use crate::consts::{names, stock};
 use crate::event_loop;
 use crate::watch;
-use rondel_core::clock;
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
@@ -152,7 +151,7 @@ fn begin(slf: Inst<'_, Sleep>) -> Sent {
         Ok(true) => {
             slf.stage.set(Stage::Offered);
             slf.deadline
-                .set(clock::now().saturating_add((delay * 1e9) as u64));
+                .set(event_loop::now().saturating_add((delay * 1e9) as u64));
             Sent::Yielded(slf.obj().own())
         }
         Ok(false) => {
