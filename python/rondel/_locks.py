@@ -60,7 +60,7 @@ class Semaphore(Copied, _rondel.SemaphoreBase, asyncio.Semaphore):  # type: igno
     _fields = ("_value", "_waiters", "_loop")
 
 
-class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore):
+class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore):  # type: ignore[misc]
     """A semaphore whose ``release()`` raises ValueError above the initial value
     (``asyncio.BoundedSemaphore``).
     """

@@ -17,7 +17,7 @@ from rondel._locks import Copied, Event
 __all__ = ["LifoQueue", "PriorityQueue", "Queue"]
 
 
-class Queue(Copied, _rondel.QueueBase, asyncio.Queue[Any]):  # type: ignore[misc]
+class Queue(Copied, _rondel.QueueBase, asyncio.Queue[Any]):
     """A queue of items between tasks, first in, first out (``asyncio.Queue``).
 
     ``maxsize`` (an int, 0 by default): ``put()`` waits while there are so many items; zero or less

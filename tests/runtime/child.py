@@ -10,7 +10,8 @@
 
 The function gets a `Child`. The test passes if it returns, the interpreter ends with status 0 and
 nothing was written to standard error. The child imports no pytest, which would cost more than most
-of these tests do; so their modules import it nowhere, and use `rondel_only` for what asyncio can't do.
+of these tests do; so their modules import it nowhere, and use `rondel_only` for what asyncio
+can't do.
 
 Invariant: what a loop's exception handler got is in `errors`, and the test must have emptied it.
 """

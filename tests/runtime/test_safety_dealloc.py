@@ -5,6 +5,7 @@ may look at the half-dead object, revive it, or end the next one.
 """
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -347,36 +348,34 @@ def test_a_class_assigned_to_a_live_object(child: Child) -> None:
     # Recycled memory must not come back under another class.
     loop = child.new_loop()
 
-    class Future(child.aio.Future):  # type: ignore[misc, name-defined]
+    class MyFuture(child.aio.Future):  # type: ignore[misc, name-defined]
         __slots__ = ()
 
-    class Task(child.aio.Task):  # type: ignore[misc, name-defined]
+    class MyTask(child.aio.Task):  # type: ignore[misc, name-defined]
         __slots__ = ()
 
     def assign(instance: Any, new_class: Any) -> None:
-        try:
+        with contextlib.suppress(TypeError):
             instance.__class__ = new_class
-        except TypeError:
-            pass
 
     async def main() -> None:
         for number in range(300):
             future = loop.create_future()
-            assign(future, Future)
+            assign(future, MyFuture)
             future.set_result(number)
             assert future.result() == number
-            future = Future(loop=loop)
+            future = MyFuture(loop=loop)
             assign(future, child.aio.Future)
             task = loop.create_task(give(number))
-            assign(task, Task)
-            other = Task(give(number), loop=loop)
+            assign(task, MyTask)
+            other = MyTask(give(number), loop=loop)
             assign(other, child.aio.Task)
             assign(future, child.aio.Task)
             assign(task, child.aio.Future)
             assert await task == await other == number
 
     child.run(main(), loop)
-    del Future, Task
+    del MyFuture, MyTask
     gc.collect()
 
 

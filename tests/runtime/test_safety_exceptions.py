@@ -1,6 +1,7 @@
-"""Exceptions of every kind, wherever they may come out: a step, a callback, a finalizer, a handler."""
+"""Exceptions of every kind, wherever they may come out: steps, callbacks, finalizers, handlers."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 import sys
@@ -36,7 +37,7 @@ def kinds() -> list[BaseException]:
         NotMadeTwice(1, 2),
         StopAsyncIteration(1),
         BaseExceptionGroup("group", [Mine(), ValueError()]),
-        ExceptionGroup("group", [asyncio.TimeoutError()]),
+        ExceptionGroup("group", [TimeoutError()]),
         MemoryError(),
         RecursionError(),
         asyncio.InvalidStateError(),
@@ -356,10 +357,8 @@ def test_throw_send_and_close_of_every_awaitable(child: Child) -> None:
                                 awaitable.send(None)
                             except BaseException:
                                 pass
-                        try:
+                        with contextlib.suppress(AttributeError, RuntimeError):
                             awaitable.close()
-                        except (AttributeError, RuntimeError):
-                            pass
                 await child.aio.sleep(0)
 
     child.run(main(), loop)

@@ -306,7 +306,11 @@ def test_half_made_objects(child: Child) -> None:
     names = ["Future", "Task", "Timeout", "TaskGroup", "Lock", "Event", "Queue", "Condition"]
     if child.native:  # asyncio's own half-made Task reads null (seen on 3.12.1)
         classes = [getattr(child.aio, name) for name in names]
-        classes += [child.aio.EventLoop, child.aio._rondel.LoopBase, child.aio._rondel.TaskGroupBase]
+        classes += [
+            child.aio.EventLoop,
+            child.aio._rondel.LoopBase,
+            child.aio._rondel.TaskGroupBase,
+        ]
         classes += [child.aio._rondel.TcpTransportBase]
     else:
         classes = [asyncio.Future]
@@ -326,14 +330,10 @@ def test_half_made_objects(child: Child) -> None:
                             result.close()
                     except (Exception, asyncio.CancelledError):
                         pass
-                    try:
+                    with contextlib.suppress(Exception):
                         setattr(victim, name, arguments)
-                    except Exception:
-                        pass
-                    try:
+                    with contextlib.suppress(Exception):
                         delattr(victim, name)
-                    except Exception:
-                        pass
                     gc.get_referents(victim)
     child.any_reports = True
 

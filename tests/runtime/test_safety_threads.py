@@ -1,6 +1,7 @@
 """Many loops in many threads, and threads that reach into each other's loops."""
 
 import asyncio
+import contextlib
 import gc
 import random
 import sys
@@ -165,10 +166,8 @@ def test_futures_of_two_loops_shared_and_dropped_at_random(child: Child) -> None
             failed = loop.create_future()
             failed.set_exception(ValueError(number))
             shared.extend((future, failed, loop.create_task(child.aio.sleep(0))))
-            try:
+            with contextlib.suppress(IndexError):
                 shared.pop(chance.randrange(len(shared)))
-            except IndexError:
-                pass
             if number % 5 == 0:
                 await child.aio.sleep(0)
         other = loops[0] if loop is loops[1] else loops[1]

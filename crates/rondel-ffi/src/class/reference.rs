@@ -144,9 +144,8 @@ impl<'a> Ref<'a> {
     pub fn cast<T: Class>(self) -> Option<Inst<'a, T>> {
         let own = T::cell().type_ptr();
         // SAFETY: both type objects are alive.
-        if std::ptr::eq(self.type_ptr(), own)
-            || unsafe { ffi::PyType_IsSubtype(self.type_ptr(), own) } != 0
-        {
+        let is_subtype = || unsafe { ffi::PyType_IsSubtype(self.type_ptr(), own) } != 0;
+        if std::ptr::eq(self.type_ptr(), own) || is_subtype() {
             Some(Inst(self, PhantomData))
         } else {
             None

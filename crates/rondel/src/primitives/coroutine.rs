@@ -5,7 +5,7 @@
 //! was, runs its clean-up when it is closed or dropped while it waits, and refuses a second run.
 //!
 //! ```text
-//!  Created ── send ──► Running ── Wait/Await/Pause ──► Suspended ── send, throw, close ──► Running …
+//!  Created ── send ──► Running ── Wait/Await ──► Suspended ── send, throw, close ──► Running …
 //!     │ dropped: warns    └──────── Return/Raise ────► Over         │ dropped: closed
 //! ```
 //!
@@ -31,8 +31,6 @@ pub(crate) enum Next {
     Wait(Own<Future>),
     /// Awaits any awaitable, as `await` does; `resume` is given its outcome.
     Await(Obj),
-    /// Lets the loop make one turn, as a bare `yield`; `resume` is given None.
-    Pause,
     Return(Obj),
     Raise(Raised),
 }
@@ -241,10 +239,6 @@ fn advance<M: Machine>(slf: Inst<'_, Coroutine<M>>, mut next: Next) -> Sent {
             Next::Raise(raised) => {
                 slf.stage.set(Stage::Over);
                 return Sent::Raised(raised);
-            }
-            Next::Pause => {
-                suspend(slf);
-                return Sent::Yielded(Obj::none());
             }
             Next::Wait(waited) => {
                 if waited.done() {

@@ -1,0 +1,344 @@
+"""Runs a program on one runtime and notes every step: who, when, what came out.
+
+Nothing here depends on the runtime but `aio`, the module whose names are used. A program may wait
+for what never comes: after a minute of virtual time everything is cancelled, as often as it takes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any, cast
+
+from tests.property.programs import FUTURES, Block, Program, Statement
+
+UNIT = 1 / 512
+"""Seconds of one unit of delay."""
+
+ROUNDS = 30
+"""How often what is left is cancelled before the program counts as stuck."""
+
+
+class Boom(Exception):
+    """What a program raises."""
+
+
+class Bang(BaseException):
+    """What no `except Exception` catches."""
+
+
+def plain(outcome: Any) -> Any:
+    """A result or an exception as what can be compared."""
+    if isinstance(outcome, BaseExceptionGroup):
+        return (type(outcome).__name__, [plain(exc) for exc in outcome.exceptions])
+    if isinstance(outcome, BaseException):
+        return (type(outcome).__name__, str(outcome))
+    if isinstance(outcome, list | tuple):
+        return [plain(item) for item in outcome]
+    return outcome if outcome is None or isinstance(outcome, int | str) else "object"
+
+
+class Interpreter:
+    def __init__(self, aio: ModuleType, loop: asyncio.AbstractEventLoop) -> None:
+        self.aio = aio
+        self.loop = loop
+        self.trace: list[Any] = []
+        self.tasks: list[Any] = []
+        self.names: dict[str, str] = {}
+        self.futures: list[Any] = [loop.create_future() for _ in range(FUTURES)]
+        self.lock = aio.Lock()
+        self.event = aio.Event()
+        self.semaphore = aio.Semaphore(2)
+        self.condition = aio.Condition()
+        self.queue = aio.Queue(2)
+        self.timeouts: list[Any] = []
+        loop.set_exception_handler(self.handled)
+
+    def handled(self, _loop: Any, context: dict[str, Any]) -> None:
+        self.note("handler", context["message"].split("\n")[0][:40], context.get("exception"))
+
+    def note(self, *what: Any) -> None:
+        try:
+            task = self.aio.current_task(self.loop)
+        except RuntimeError:
+            task = None
+        name = task.get_name() if task is not None else "-"
+        if name.startswith("Task-"):  # numbered through the whole process
+            name = self.names.setdefault(name, f"unnamed {len(self.names)}")
+        self.trace.append((name, round(self.loop.time() / UNIT, 3), *(plain(w) for w in what)))
+
+    async def block(self, block: Block, label: str) -> str:
+        for at, statement in enumerate(block):
+            here = f"{label}.{at}"
+            self.note("begin", here, statement[0])
+            try:
+                value = await self.statement(statement, here)
+            except BaseException as exc:
+                self.note("raised", here, exc)
+                raise
+            self.note("end", here, value)
+        return label
+
+    async def statement(self, statement: Statement, here: str) -> Any:
+        kind = cast(str, statement[0])
+        method: Callable[..., Awaitable[Any]] = getattr(self, f"do_{kind}")
+        return await method(*statement[1:], here)
+
+    # -- leaves
+
+    async def do_yield(self, n: int, _here: str) -> None:
+        for _ in range(n + 1):
+            await self.aio.sleep(0)
+
+    async def do_sleep(self, n: int, here: str) -> Any:
+        return await self.aio.sleep(n * UNIT, here)
+
+    async def do_set(self, n: int, here: str) -> None:
+        if not self.futures[n].done():
+            self.futures[n].set_result(here)
+
+    async def do_fail(self, n: int, here: str) -> None:
+        if not self.futures[n].done():
+            self.futures[n].set_exception(Boom(here))
+
+    async def do_cancel_future(self, n: int, here: str) -> bool:
+        return cast(bool, self.futures[n].cancel(here))
+
+    async def do_await_future(self, n: int, _here: str) -> Any:
+        return await self.futures[n]
+
+    async def do_callback(self, n: int, here: str) -> None:
+        self.futures[n].add_done_callback(lambda future: self.note("callback", here, future.done()))
+
+    def task(self, n: int) -> Any:
+        return self.tasks[n % len(self.tasks)]
+
+    async def do_cancel_task(self, n: int, _here: str) -> bool:
+        return cast(bool, self.task(n).cancel())
+
+    async def do_cancel_with(self, n: int, here: str) -> bool:
+        task = self.task(n)
+        return cast(bool, task.cancel(here)) and task.cancelling() > 0
+
+    async def do_await_task(self, n: int, _here: str) -> Any:
+        task = self.task(n)
+        if task is self.aio.current_task():
+            return "myself"
+        return await task
+
+    async def do_uncancel(self, _n: int, _here: str) -> int:
+        return cast(int, self.aio.current_task().uncancel())
+
+    async def do_raise(self, n: int, here: str) -> None:
+        if n == 2:
+            raise asyncio.CancelledError(here)
+        raise (Boom, LookupError)[n](here)
+
+    async def do_call_later(self, n: int, here: str) -> None:
+        handle = self.loop.call_later(n * UNIT, self.note, "timer", here)
+        if n % 3 == 2:
+            handle.cancel()
+
+    async def do_set_event(self, _n: int, _here: str) -> None:
+        self.event.set()
+
+    async def do_clear_event(self, _n: int, _here: str) -> None:
+        self.event.clear()
+
+    async def do_wait_event(self, _n: int, _here: str) -> Any:
+        return await self.event.wait()
+
+    async def do_put(self, n: int, _here: str) -> None:
+        await self.queue.put(n)
+
+    async def do_put_nowait(self, n: int, _here: str) -> Any:
+        try:
+            self.queue.put_nowait(n)
+        except self.aio.QueueFull as exc:
+            return exc
+        return self.queue.qsize()
+
+    async def do_get(self, _n: int, _here: str) -> Any:
+        return await self.queue.get()
+
+    async def do_get_nowait(self, _n: int, _here: str) -> Any:
+        try:
+            return self.queue.get_nowait()
+        except self.aio.QueueEmpty as exc:
+            return exc
+
+    async def do_task_done(self, _n: int, _here: str) -> Any:
+        try:
+            self.queue.task_done()
+        except ValueError as exc:
+            return exc
+        return None
+
+    async def do_join(self, _n: int, _here: str) -> None:
+        await self.queue.join()
+
+    async def do_notify(self, n: int, _here: str) -> None:
+        async with self.condition:
+            self.condition.notify(n + 1)
+
+    async def do_notify_all(self, _n: int, _here: str) -> None:
+        async with self.condition:
+            self.condition.notify_all()
+
+    async def do_reschedule(self, n: int, _here: str) -> Any:
+        if not self.timeouts:
+            return None
+        try:
+            self.timeouts[-1].reschedule(self.loop.time() + n * UNIT if n < 5 else None)
+        except RuntimeError as exc:
+            return type(exc).__name__
+        return self.timeouts[-1].when() is None
+
+    # -- one block
+
+    async def do_catch(self, block: Block, here: str) -> Any:
+        try:
+            return await self.block(block, here)
+        except (Exception, asyncio.CancelledError) as exc:
+            return exc
+
+    async def do_finally(self, block: Block, here: str) -> Any:
+        try:
+            return await self.block(block, here)
+        finally:
+            await self.aio.sleep(0)
+            self.note("finally", here)
+
+    def spawn(self, block: Block, here: str) -> Any:
+        task = self.aio.create_task(self.block(block, here), name=here)
+        task.add_done_callback(lambda task: self.note("done", here, task.cancelled()))
+        self.tasks.append(task)
+        return task
+
+    async def do_child(self, block: Block, here: str) -> None:
+        self.spawn(block, here)
+
+    async def do_shield(self, block: Block, here: str) -> Any:
+        return await self.aio.shield(self.spawn(block, here))
+
+    async def do_lock(self, block: Block, here: str) -> Any:
+        async with self.lock:
+            self.note("locked", here)
+            return await self.block(block, here)
+
+    async def do_semaphore(self, block: Block, here: str) -> Any:
+        async with self.semaphore:
+            self.note("acquired", here, self.semaphore.locked())
+            return await self.block(block, here)
+
+    async def do_condition(self, block: Block, here: str) -> Any:
+        async with self.condition:
+            return await self.block(block, here)
+
+    async def do_wait_notified(self, block: Block, here: str) -> Any:
+        async with self.condition:
+            self.note("notified", here, await self.condition.wait())
+        return await self.block(block, here)
+
+    # -- a delay and a block
+
+    async def within(self, timeout: Any, block: Block, here: str) -> Any:
+        async with timeout:
+            self.timeouts.append(timeout)
+            try:
+                return await self.block(block, here)
+            finally:
+                self.timeouts.remove(timeout)
+
+    async def do_timeout(self, n: int, block: Block, here: str) -> Any:
+        timeout = self.aio.timeout(n * UNIT)
+        try:
+            return await self.within(timeout, block, here)
+        finally:
+            self.note("expired", here, timeout.expired())
+
+    async def do_timeout_at(self, n: int, block: Block, here: str) -> Any:
+        when = None if n == 4 else self.loop.time() + (n - 1) * UNIT
+        return await self.within(self.aio.timeout_at(when), block, here)
+
+    async def do_wait_for(self, n: int, block: Block, here: str) -> Any:
+        return await self.aio.wait_for(self.block(block, here), (n - 1) * UNIT if n < 4 else None)
+
+    async def do_wait_for_task(self, n: int, block: Block, here: str) -> Any:
+        return await self.aio.wait_for(self.spawn(block, here), n * UNIT)
+
+    # -- several blocks
+
+    async def do_gather(self, blocks: list[Block], here: str) -> Any:
+        return await self.aio.gather(*[self.block(b, f"{here}[{i}]") for i, b in enumerate(blocks)])
+
+    async def do_gather_all(self, blocks: list[Block], here: str) -> Any:
+        return await self.aio.gather(
+            *[self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)], return_exceptions=True
+        )
+
+    async def do_group(self, blocks: list[Block], here: str) -> None:
+        async with self.aio.TaskGroup() as group:
+            for i, block in enumerate(blocks):
+                name = f"{here}[{i}]"
+                self.tasks.append(group.create_task(self.block(block, name), name=name))
+
+    async def wait(self, blocks: list[Block], here: str, when: str) -> Any:
+        tasks = [self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)]
+        if not tasks:
+            return None
+        done, _pending = await self.aio.wait(tasks, timeout=4 * UNIT, return_when=when)
+        return sorted(task.get_name() for task in done)
+
+    async def do_wait_all(self, blocks: list[Block], here: str) -> Any:
+        return await self.wait(blocks, here, asyncio.ALL_COMPLETED)
+
+    async def do_wait_first(self, blocks: list[Block], here: str) -> Any:
+        return await self.wait(blocks, here, asyncio.FIRST_COMPLETED)
+
+    async def do_wait_error(self, blocks: list[Block], here: str) -> Any:
+        return await self.wait(blocks, here, asyncio.FIRST_EXCEPTION)
+
+    async def do_as_completed(self, blocks: list[Block], here: str) -> Any:
+        # Which of several coroutines becomes a task first is a set's order: tasks are ordered here.
+        tasks = [self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)]
+        outcomes: list[Any] = []
+        for nxt in self.aio.as_completed(tasks, timeout=3 * UNIT):
+            try:
+                outcomes.append(await nxt)
+            except (Boom, LookupError, TimeoutError) as exc:
+                outcomes.append(exc)
+            self.note("completed", here, outcomes[-1])
+        return outcomes
+
+    async def main(self, program: Program) -> None:
+        for at, block in enumerate(program):
+            self.spawn(block, f"T{at}")
+        await self.aio.wait(self.tasks, timeout=60)
+        for _ in range(ROUNDS):
+            left = [task for task in self.tasks if not task.done()]
+            if not left:
+                break
+            for task in left:
+                task.cancel("the end")
+            await self.aio.wait(left, timeout=1)
+        else:
+            self.note("stuck")
+        for task in self.tasks:
+            if task.done():
+                self.note("outcome", task.get_name(), task.cancelled() or plain(task.exception()))
+        for future in self.futures:
+            if future.done() and not future.cancelled():
+                future.exception()
+
+
+def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> list[Any]:
+    """The trace of `program` with the names of `aio` on `loop`, which is closed."""
+    interpreter = Interpreter(aio, loop)
+    try:
+        with aio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(interpreter.main(program))
+    except BaseException as exc:
+        interpreter.trace.append(("main", plain(exc)))
+        if not isinstance(exc, Exception | asyncio.CancelledError):
+            raise
+    return interpreter.trace
