@@ -12,7 +12,9 @@ class _Jumping(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         found = super().select(0)
-        if not found and (timeout is None or timeout > 0) and self.loop._scheduled:
+        if not found and (timeout is None or timeout > 0):
+            if not self.loop._scheduled:
+                raise RuntimeError("nothing is left that could wake the program")
             self.loop.now = max(self.loop.now, self.loop._scheduled[0].when())
         return found
 

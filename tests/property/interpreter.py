@@ -1,7 +1,7 @@
 """Runs a program on one runtime and notes every step: who, when, what came out.
 
 Nothing here depends on the runtime but `aio`, the module whose names are used. A program may wait
-for what never comes: after a minute of virtual time everything is cancelled, as often as it takes.
+for what never comes: after a while of virtual time everything is cancelled, as often as it takes.
 """
 
 import asyncio
@@ -11,8 +11,11 @@ from typing import Any, cast
 
 from tests.property.programs import FUTURES, Block, Program, Statement
 
-UNIT = 1 / 512
-"""Seconds of one unit of delay."""
+TICK = 1 / 512
+"""Seconds by which deadlines that would be equal are moved apart."""
+
+PATIENCE = 1000
+"""Seconds after which what still runs is cancelled."""
 
 ROUNDS = 30
 """How often what is left is cancelled before the program counts as stuck."""
@@ -44,6 +47,7 @@ class Interpreter:
         self.trace: list[Any] = []
         self.tasks: list[Any] = []
         self.names: dict[str, str] = {}
+        self.deadlines: set[float] = set()
         self.futures: list[Any] = [loop.create_future() for _ in range(FUTURES)]
         self.lock = aio.Lock()
         self.event = aio.Event()
@@ -64,7 +68,16 @@ class Interpreter:
         name = task.get_name() if task is not None else "-"
         if name.startswith("Task-"):  # numbered through the whole process
             name = self.names.setdefault(name, f"unnamed {len(self.names)}")
-        self.trace.append((name, round(self.loop.time() / UNIT, 3), *(plain(w) for w in what)))
+        self.trace.append((name, self.loop.time(), *(plain(w) for w in what)))
+
+    def delay(self, seconds: int) -> float:
+        """A delay whose deadline no other timer has: heapq gives equal ones in any order."""
+        delay = float(seconds)
+        if seconds > 0:
+            while self.loop.time() + delay in self.deadlines:
+                delay += TICK
+            self.deadlines.add(self.loop.time() + delay)
+        return delay
 
     async def block(self, block: Block, label: str) -> str:
         for at, statement in enumerate(block):
@@ -90,7 +103,7 @@ class Interpreter:
             await self.aio.sleep(0)
 
     async def do_sleep(self, n: int, here: str) -> Any:
-        return await self.aio.sleep(n * UNIT, here)
+        return await self.aio.sleep(self.delay(n), here)
 
     async def do_set(self, n: int, here: str) -> None:
         if not self.futures[n].done():
@@ -120,10 +133,11 @@ class Interpreter:
         return cast(bool, task.cancel(here)) and task.cancelling() > 0
 
     async def do_await_task(self, n: int, _here: str) -> Any:
-        task = self.task(n)
-        if task is self.aio.current_task():
-            return "myself"
-        return await task
+        # Only a task made later than this one: tasks that await each other in a circle can't be
+        # cancelled, asyncio's run into the recursion limit.
+        me = self.aio.current_task()
+        later = self.tasks[self.tasks.index(me) + 1 :] if me in self.tasks else []
+        return await later[n % len(later)] if later else None
 
     async def do_uncancel(self, _n: int, _here: str) -> int:
         return cast(int, self.aio.current_task().uncancel())
@@ -134,7 +148,7 @@ class Interpreter:
         raise (Boom, LookupError)[n](here)
 
     async def do_call_later(self, n: int, here: str) -> None:
-        handle = self.loop.call_later(n * UNIT, self.note, "timer", here)
+        handle = self.loop.call_later(self.delay(n + 1), self.note, "timer", here)
         if n % 3 == 2:
             handle.cancel()
 
@@ -188,7 +202,7 @@ class Interpreter:
         if not self.timeouts:
             return None
         try:
-            self.timeouts[-1].reschedule(self.loop.time() + n * UNIT if n < 5 else None)
+            self.timeouts[-1].reschedule(self.loop.time() + self.delay(n) if n < 5 else None)
         except RuntimeError as exc:
             return type(exc).__name__
         return self.timeouts[-1].when() is None
@@ -250,21 +264,22 @@ class Interpreter:
                 self.timeouts.remove(timeout)
 
     async def do_timeout(self, n: int, block: Block, here: str) -> Any:
-        timeout = self.aio.timeout(n * UNIT)
+        timeout = self.aio.timeout(self.delay(n))
         try:
             return await self.within(timeout, block, here)
         finally:
             self.note("expired", here, timeout.expired())
 
     async def do_timeout_at(self, n: int, block: Block, here: str) -> Any:
-        when = None if n == 4 else self.loop.time() + (n - 1) * UNIT
+        when = None if n == 4 else self.loop.time() + self.delay(n - 1)
         return await self.within(self.aio.timeout_at(when), block, here)
 
     async def do_wait_for(self, n: int, block: Block, here: str) -> Any:
-        return await self.aio.wait_for(self.block(block, here), (n - 1) * UNIT if n < 4 else None)
+        timeout = self.delay(n - 1) if n < 4 else None
+        return await self.aio.wait_for(self.block(block, here), timeout)
 
     async def do_wait_for_task(self, n: int, block: Block, here: str) -> Any:
-        return await self.aio.wait_for(self.spawn(block, here), n * UNIT)
+        return await self.aio.wait_for(self.spawn(block, here), self.delay(n))
 
     # -- several blocks
 
@@ -277,16 +292,20 @@ class Interpreter:
         )
 
     async def do_group(self, blocks: list[Block], here: str) -> None:
+        # One that can be seen: a group cancels its tasks in the order of a set.
         async with self.aio.TaskGroup() as group:
             for i, block in enumerate(blocks):
                 name = f"{here}[{i}]"
-                self.tasks.append(group.create_task(self.block(block, name), name=name))
+                if i == 0:
+                    self.tasks.append(group.create_task(self.block(block, name), name=name))
+                else:
+                    group.create_task(self.aio.sleep(self.delay(i)))
 
     async def wait(self, blocks: list[Block], here: str, when: str) -> Any:
         tasks = [self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)]
         if not tasks:
             return None
-        done, _pending = await self.aio.wait(tasks, timeout=4 * UNIT, return_when=when)
+        done, _pending = await self.aio.wait(tasks, timeout=self.delay(4), return_when=when)
         return sorted(task.get_name() for task in done)
 
     async def do_wait_all(self, blocks: list[Block], here: str) -> Any:
@@ -302,7 +321,7 @@ class Interpreter:
         # Which of several coroutines becomes a task first is a set's order: tasks are ordered here.
         tasks = [self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)]
         outcomes: list[Any] = []
-        for nxt in self.aio.as_completed(tasks, timeout=3 * UNIT):
+        for nxt in self.aio.as_completed(tasks, timeout=self.delay(3)):
             try:
                 outcomes.append(await nxt)
             except (Boom, LookupError, TimeoutError) as exc:
@@ -310,17 +329,26 @@ class Interpreter:
             self.note("completed", here, outcomes[-1])
         return outcomes
 
+    def left(self) -> list[Any]:
+        """The tasks that still run, without this one, in the order in which they were made."""
+
+        def order(task: Any) -> tuple[bool, int, str]:
+            name = task.get_name()
+            return (name.startswith("Task-"), len(name), name)
+
+        return sorted(self.aio.all_tasks() - {self.aio.current_task()}, key=order)
+
     async def main(self, program: Program) -> None:
         for at, block in enumerate(program):
             self.spawn(block, f"T{at}")
-        await self.aio.wait(self.tasks, timeout=60)
+        await self.aio.wait(self.tasks, timeout=self.delay(PATIENCE))
         for _ in range(ROUNDS):
-            left = [task for task in self.tasks if not task.done()]
+            left = self.left()
             if not left:
                 break
             for task in left:
                 task.cancel("the end")
-            await self.aio.wait(left, timeout=1)
+            await self.aio.wait(left, timeout=self.delay(1))
         else:
             self.note("stuck")
         for task in self.tasks:

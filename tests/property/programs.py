@@ -4,8 +4,7 @@ A program is a list of tasks, a task a list of statements, a statement `(kind, a
 arguments are integers or blocks (lists of statements) or lists of blocks. Being plain data, a
 program that failed can be printed, pasted and run.
 
-Delays are multiples of 1/512 s: exact as a float and as nanoseconds, so that equal times are equal
-in both runtimes.
+Delays are whole seconds, moved apart by multiples of 1/512 s: exact as a float and as nanoseconds.
 """
 
 import random

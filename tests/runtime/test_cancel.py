@@ -1,5 +1,6 @@
 """Task.cancel, cancelling and uncancel, wherever the task waits."""
 
+import asyncio
 import contextlib
 from types import ModuleType
 from typing import Any
@@ -394,3 +395,28 @@ def test_an_error_while_the_runner_cancels_is_reported(runtime: Runtime) -> None
     (context,) = runtime.take_errors()
     assert "unhandled exception during" in context["message"]
     assert context["task"].get_name() == "bg"
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_cancels_message_reaches_the_first_who_asks_only(runtime: Runtime, turns: int) -> None:
+    async def main() -> list[Any]:
+        aio = runtime.aio
+        never = aio.get_running_loop().create_future()
+
+        async def wait() -> None:
+            await never
+
+        task = aio.create_task(wait())
+        for _ in range(turns):
+            await aio.sleep(0)
+        task.cancel("why")
+        [gathered] = await aio.gather(task, return_exceptions=True)
+        seen = [gathered.args]
+        for _ in range(2):
+            try:
+                task.result()
+            except asyncio.CancelledError as exc:
+                seen.append(exc.args)
+        return seen
+
+    assert runtime.run(main()) == [("",), ("why",), ()]

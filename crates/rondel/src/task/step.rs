@@ -203,6 +203,9 @@ fn keep_collectable(task: &Own<Task>) {
 fn raised_out(task: Inst<'_, Task>, raised: Raised) -> PyRes<()> {
     let exc = raised.fetch();
     if is_cancelled(exc.borrow()) {
+        // The first to ask is given this very exception, others one without a message: asyncio's
+        // `super().cancel()`, too, forgets what the request said.
+        task.fut().set_cancel_message(None);
         task.fut().rare().cancelled_error.set(Some(exc));
         return future::finish(task.up(), State::Cancelled, None);
     }
