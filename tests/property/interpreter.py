@@ -29,6 +29,16 @@ class Bang(BaseException):
     """What no `except Exception` catches."""
 
 
+class InOrder(dict[Any, None]):
+    """The tasks of asyncio's group in the order they were made: a set's would be by chance."""
+
+    def add(self, task: Any) -> None:
+        self[task] = None
+
+    def discard(self, task: Any) -> None:
+        self.pop(task, None)
+
+
 def plain(outcome: Any) -> Any:
     """A result or an exception as what can be compared."""
     if isinstance(outcome, BaseExceptionGroup):
@@ -292,14 +302,12 @@ class Interpreter:
         )
 
     async def do_group(self, blocks: list[Block], here: str) -> None:
-        # One that can be seen: a group cancels its tasks in the order of a set.
         async with self.aio.TaskGroup() as group:
+            if self.aio is asyncio:
+                group._tasks = InOrder()
             for i, block in enumerate(blocks):
                 name = f"{here}[{i}]"
-                if i == 0:
-                    self.tasks.append(group.create_task(self.block(block, name), name=name))
-                else:
-                    group.create_task(self.aio.sleep(self.delay(i)))
+                self.tasks.append(group.create_task(self.block(block, name), name=name))
 
     async def wait(self, blocks: list[Block], here: str, when: str) -> Any:
         tasks = [self.spawn(b, f"{here}[{i}]") for i, b in enumerate(blocks)]
@@ -363,10 +371,12 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
     """The trace of `program` with the names of `aio` on `loop`, which is closed."""
     interpreter = Interpreter(aio, loop)
     try:
-        with aio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(interpreter.main(program))
+        loop.run_until_complete(interpreter.main(program))
     except BaseException as exc:
         interpreter.trace.append(("main", plain(exc)))
         if not isinstance(exc, Exception | asyncio.CancelledError):
             raise
-    return interpreter.trace
+    finally:
+        # Not by a Runner: it would wait for ever for what noted itself as stuck.
+        loop.close()
+    return list(interpreter.trace)

@@ -1,0 +1,56 @@
+"""Random trees of tasks give the same trace on asyncio and on Rondel, under a virtual clock.
+
+`RONDEL_TREES` sets how many; `python -m tests.property` runs more of them, from a seed.
+"""
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.property import compare
+from tests.property.programs import from_seed
+
+TREES = int(os.environ.get("RONDEL_TREES", "10000"))
+
+COLLECT_EVERY = 50
+"""Trees between two collections: one in between would run destructors at other times in each."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collections_between_trees() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+# A seed, not a tree, is drawn: what differs is made smaller by `reduce`, in terms of statements.
+@pytest.mark.timeout(600)
+@settings(
+    max_examples=TREES,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.integers(min_value=0, max_value=2**64 - 1))
+def test_a_random_tree_of_tasks_takes_the_same_steps(seed: int) -> None:
+    if seed % COLLECT_EVERY == 0:
+        gc.collect()
+    program = from_seed(seed)
+    if compare.differ(program):
+        pytest.fail(f"seed {seed}:\n" + compare.report(compare.reduce(program)), pytrace=False)
+
+
+def test_a_tree_that_differs_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(program: compare.Program) -> bool:
+        return any(statement[0] == "raise" for block in program for statement in block)
+
+    monkeypatch.setattr(compare, "differ", differ)
+    program = next(p for p in map(from_seed, range(1000)) if differ(p))
+    reduced = compare.reduce(program)
+    assert [statement[0] for block in reduced for statement in block] == ["raise"]
