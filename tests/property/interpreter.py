@@ -5,6 +5,8 @@ for what never comes: after a while of virtual time everything is cancelled, as 
 """
 
 import asyncio
+import gc
+import sys
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any, cast
@@ -29,16 +31,6 @@ class Bang(BaseException):
     """What no `except Exception` catches."""
 
 
-class InOrder(dict[Any, None]):
-    """The tasks of asyncio's group in the order they were made: a set's would be by chance."""
-
-    def add(self, task: Any) -> None:
-        self[task] = None
-
-    def discard(self, task: Any) -> None:
-        self.pop(task, None)
-
-
 def plain(outcome: Any) -> Any:
     """A result or an exception as what can be compared."""
     if isinstance(outcome, BaseExceptionGroup):
@@ -55,6 +47,8 @@ class Interpreter:
         self.aio = aio
         self.loop = loop
         self.trace: list[Any] = []
+        self.ends: list[Any] = []
+        self.stuck = False
         self.tasks: list[Any] = []
         self.names: dict[str, str] = {}
         self.deadlines: set[float] = set()
@@ -68,7 +62,14 @@ class Interpreter:
         loop.set_exception_handler(self.handled)
 
     def handled(self, _loop: Any, context: dict[str, Any]) -> None:
-        self.note("handler", context["message"].split("\n")[0][:40], context.get("exception"))
+        message = context["message"].split("\n")[0][:40]
+        if "never retrieved" in message or "destroyed" in message:
+            self.ends.append((message, plain(context.get("exception"))))
+        else:
+            self.note("handler", message, context.get("exception"))
+
+    def ignored(self, unraisable: Any) -> None:
+        self.ends.append(("ignored", plain(unraisable.exc_value)))
 
     def note(self, *what: Any) -> None:
         try:
@@ -131,6 +132,19 @@ class Interpreter:
 
     async def do_callback(self, n: int, here: str) -> None:
         self.futures[n].add_done_callback(lambda future: self.note("callback", here, future.done()))
+
+    def group(self) -> Any:
+        """A TaskGroup that cancels its tasks in the order they were made: a set's is by chance."""
+        group = self.aio.TaskGroup()
+
+        def abort() -> None:
+            group._aborting = True
+            for task in sorted(group._tasks, key=self.tasks.index):
+                if not task.done():
+                    task.cancel()
+
+        group._abort = abort
+        return group
 
     def task(self, n: int) -> Any:
         return self.tasks[n % len(self.tasks)]
@@ -302,9 +316,7 @@ class Interpreter:
         )
 
     async def do_group(self, blocks: list[Block], here: str) -> None:
-        async with self.aio.TaskGroup() as group:
-            if self.aio is asyncio:
-                group._tasks = InOrder()
+        async with self.group() as group:
             for i, block in enumerate(blocks):
                 name = f"{here}[{i}]"
                 self.tasks.append(group.create_task(self.block(block, name), name=name))
@@ -358,6 +370,7 @@ class Interpreter:
                 task.cancel("the end")
             await self.aio.wait(left, timeout=self.delay(1))
         else:
+            self.stuck = True
             self.note("stuck")
         for task in self.tasks:
             if task.done():
@@ -368,8 +381,16 @@ class Interpreter:
 
 
 def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> list[Any]:
-    """The trace of `program` with the names of `aio` on `loop`, which is closed."""
+    """The trace of `program` with the names of `aio` on `loop`, which is closed.
+
+    What destructors report follows at the end, in an order of its own: when they run depends on
+    the frames and cycles that keep a task alive, which no runtime promises.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    hook = sys.unraisablehook
     interpreter = Interpreter(aio, loop)
+    sys.unraisablehook = interpreter.ignored
     try:
         loop.run_until_complete(interpreter.main(program))
     except BaseException as exc:
@@ -379,4 +400,12 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
     finally:
         # Not by a Runner: it would wait for ever for what noted itself as stuck.
         loop.close()
-    return list(interpreter.trace)
+        interpreter.tasks.clear()
+        interpreter.futures.clear()
+        gc.collect(0)  # all that was made since the last run
+        sys.unraisablehook = hook
+        if collecting:
+            gc.enable()
+    # What a stuck program leaves ends in any order, and complains of the others' ends.
+    ends = [] if interpreter.stuck else sorted(interpreter.ends, key=repr)
+    return [*interpreter.trace, *ends]

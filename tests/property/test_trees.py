@@ -3,9 +3,7 @@
 `RONDEL_TREES` sets how many; `python -m tests.property` runs more of them, from a seed.
 """
 
-import gc
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,17 +13,6 @@ from tests.property import compare
 from tests.property.programs import from_seed
 
 TREES = int(os.environ.get("RONDEL_TREES", "10000"))
-
-COLLECT_EVERY = 50
-"""Trees between two collections: one in between would run destructors at other times in each."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collections_between_trees() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 # A seed, not a tree, is drawn: what differs is made smaller by `reduce`, in terms of statements.
@@ -39,8 +26,6 @@ def collections_between_trees() -> Iterator[None]:
 )
 @given(st.integers(min_value=0, max_value=2**64 - 1))
 def test_a_random_tree_of_tasks_takes_the_same_steps(seed: int) -> None:
-    if seed % COLLECT_EVERY == 0:
-        gc.collect()
     program = from_seed(seed)
     if compare.differ(program):
         pytest.fail(f"seed {seed}:\n" + compare.report(compare.reduce(program)), pytrace=False)
