@@ -5,6 +5,7 @@ reduced and printed, and the exit status is 1.
 """
 
 import argparse
+import gc
 import sys
 import time
 
@@ -13,6 +14,10 @@ from tests.property.programs import from_seed
 
 EVERY = 10.0
 """Seconds between two lines of progress."""
+
+FULL = 200
+"""Trees between two full collections: a run collects the youngest objects only, and the cycles of a
+program that got stuck outlive it."""
 
 
 def main() -> int:
@@ -27,6 +32,8 @@ def main() -> int:
         parser.error("--trees must be at least 1")
     start = shown = time.monotonic()
     for number in range(args.trees):
+        if number % FULL == 0:
+            gc.collect()
         program = from_seed(args.seed + number)
         if compare.differ(program):
             print(f"seed {args.seed + number} differs; reducing ...", flush=True)
