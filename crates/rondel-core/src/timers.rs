@@ -39,6 +39,22 @@ struct Entry {
     slot: u32,
 }
 
+impl TimerKey {
+    /// The sequence number and the slot, for whoever has to keep a key in bare words.
+    #[inline(always)]
+    #[must_use]
+    pub fn into_parts(self) -> (u64, u32) {
+        (self.seq, self.slot)
+    }
+
+    /// The key that [`TimerKey::into_parts`] took apart. Any other numbers name no timer.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_parts(seq: u64, slot: u32) -> TimerKey {
+        TimerKey { seq, slot }
+    }
+}
+
 impl Entry {
     #[inline]
     fn before(&self, other: &Entry) -> bool {

@@ -40,6 +40,16 @@ impl Obj {
         NonNull::new(ptr).map(Obj)
     }
 
+    /// Takes back what [`Obj::into_ptr`] gave away.
+    ///
+    /// # Safety
+    /// `ptr` is an owned reference that nobody else will release.
+    #[inline(always)]
+    pub unsafe fn from_ptr(ptr: *mut ffi::PyObject) -> Obj {
+        // SAFETY: an object's pointer is not null.
+        Obj(unsafe { NonNull::new_unchecked(ptr) })
+    }
+
     /// Makes an owned reference from a borrowed pointer.
     ///
     /// # Safety

@@ -8,7 +8,7 @@ use crate::consts::names;
 use crate::event_loop::{Due, LoopBase};
 use crate::future::{self, call_handler};
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, track};
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Comparison, Unary};
@@ -117,37 +117,51 @@ impl Handle {
     }
 }
 
-fn payload(
-    home: Inst<'_, LoopBase>,
-    callback: Obj,
-    context: Obj,
-    args: &[Ref<'_>],
-) -> PyRes<Handle> {
-    let more = if args.len() > 2 {
-        Some(value::tuple_of(args)?)
-    } else {
-        None
-    };
-    let inline = |i: usize| {
-        if more.is_some() {
-            None
-        } else {
-            args.get(i).map(|a| a.own())
-        }
-    };
-    Ok(Handle {
+/// A callback's arguments as a handle keeps them.
+#[derive(Default)]
+struct Kept {
+    first: Option<Obj>,
+    second: Option<Obj>,
+    more: Option<Obj>,
+}
+
+impl Kept {
+    #[inline(always)]
+    fn new(args: &[Ref<'_>]) -> PyRes<Kept> {
+        Ok(match args {
+            [] => Kept::default(),
+            [first] => Kept {
+                first: Some(first.own()),
+                ..Kept::default()
+            },
+            [first, second] => Kept {
+                first: Some(first.own()),
+                second: Some(second.own()),
+                more: None,
+            },
+            _ => Kept {
+                more: Some(value::tuple_of(args)?),
+                ..Kept::default()
+            },
+        })
+    }
+}
+
+#[inline(always)]
+fn payload(home: Inst<'_, LoopBase>, callback: Obj, context: Obj, args: Kept, when: f64) -> Handle {
+    Handle {
         home: OwnCell::new(Some(home.own())),
         callback: ObjCell::new(Some(callback)),
         context: ObjCell::new(Some(context)),
-        first: ObjCell::new(inline(0)),
-        second: ObjCell::new(inline(1)),
-        more: ObjCell::new(more),
+        first: ObjCell::new(args.first),
+        second: ObjCell::new(args.second),
+        more: ObjCell::new(args.more),
         source_traceback: ObjCell::new(None),
         timer: Cell::new(None),
-        when: Cell::new(0.0),
+        when: Cell::new(when),
         cancelled: Cell::new(false),
         lasting: Cell::new(false),
-    })
+    }
 }
 
 fn remember_source(home: Inst<'_, LoopBase>, handle: &Handle) -> PyRes<()> {
@@ -172,8 +186,9 @@ pub(crate) fn new(
     };
     // In a running loop a handle is gone in a moment; outside of one it may wait for ever, in a cycle
     // with the loop.
-    let handle = alloc(
-        payload(home, callback.own(), context, args)?,
+    let args = Kept::new(args)?;
+    let handle = alloc_with(
+        || payload(home, callback.own(), context, args, 0.0),
         !home.is_running(),
     )?;
     remember_source(home, &handle)?;
@@ -188,8 +203,11 @@ pub(crate) fn for_callback(
     future: Obj,
     context: Obj,
 ) -> PyRes<Own<Handle>> {
-    let handle = alloc(payload(home, function, context, &[])?, false)?;
-    handle.first.set(Some(future));
+    let args = Kept {
+        first: Some(future),
+        ..Kept::default()
+    };
+    let handle = alloc_with(|| payload(home, function, context, args, 0.0), false)?;
     remember_source(home, &handle)?;
     Ok(handle)
 }
@@ -219,9 +237,13 @@ pub(crate) fn timer(
         Some(context) => context.own(),
         None => context::copy_current()?,
     };
-    let payload = payload(home, callback.own(), context, args)?;
-    payload.when.set(when);
-    let handle = alloc(TimerHandle { handle: payload }, true)?;
+    let args = Kept::new(args)?;
+    let handle = alloc_with(
+        || TimerHandle {
+            handle: payload(home, callback.own(), context, args, when),
+        },
+        true,
+    )?;
     let base = handle.inst().up::<Handle>();
     remember_source(home, base.data())?;
     base.timer.set(Some(home.add_timer(

@@ -21,6 +21,7 @@ mod future;
 mod handle;
 mod meter;
 mod net;
+mod packed;
 mod primitives;
 mod queue;
 mod server;

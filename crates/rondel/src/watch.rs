@@ -22,7 +22,6 @@
 use crate::consts::names;
 use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::task::Task;
-use rondel_ffi::class::peek;
 use rondel_ffi::err::{self, Builtin, Warning};
 use rondel_ffi::frame::{self, Frame};
 use rondel_ffi::method::{self, Args, BoundDef, MethodDef};
@@ -98,7 +97,7 @@ pub(crate) fn nobody_waits(fut: &Future) -> bool {
         Callback::Python { function, .. } => !frame::is_container_method(function.borrow()),
         _ => true,
     };
-    if peek(&fut.first, |first| first.as_ref().is_some_and(observes)) {
+    if fut.first.peek(|first| first.is_some_and(observes)) {
         return false;
     }
     fut.rare_opt()

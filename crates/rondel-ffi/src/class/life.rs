@@ -22,22 +22,35 @@ use std::sync::atomic::Ordering;
 /// Makes an instance natively: no `__init__`, payload as given, tracked by the collector if `track`.
 #[inline(always)]
 pub fn alloc<T: Class>(body: T, track: bool) -> PyRes<Own<T>> {
+    alloc_with(|| body, track)
+}
+
+/// As [`alloc`], with a payload that is put together in its place: one that exists before the block
+/// does is written twice, and read in between by wide loads that its narrow stores hold up. `body`
+/// runs no Python code.
+#[inline(always)]
+pub fn alloc_with<T: Class>(body: impl FnOnce() -> T, track: bool) -> PyRes<Own<T>> {
     // SAFETY: the block is exclusively ours; the payload is written before anybody sees it.
     unsafe {
         let ptr = block::<T>()?;
-        payload::<T>(ptr).write(body);
+        payload::<T>(ptr).write(body());
         born(ptr, track)
     }
 }
 
-/// Makes an instance of a class that extends another of ours: one payload for each.
+/// Makes an instance of a class that extends another of ours: one payload for each, put together in
+/// its place as in [`alloc_with`].
 #[inline(always)]
-pub fn alloc_extended<T: Extends<B>, B: Class>(base: B, body: T, track: bool) -> PyRes<Own<T>> {
-    // SAFETY: as in `alloc`; `Extends` says that there is a B, which lies beside the T.
+pub fn alloc_extended<T: Extends<B>, B: Class>(
+    base: impl FnOnce() -> B,
+    body: impl FnOnce() -> T,
+    track: bool,
+) -> PyRes<Own<T>> {
+    // SAFETY: as in `alloc_with`; `Extends` says that there is a B, which lies beside the T.
     unsafe {
         let ptr = block::<T>()?;
-        payload::<B>(ptr).write(base);
-        payload::<T>(ptr).write(body);
+        payload::<B>(ptr).write(base());
+        payload::<T>(ptr).write(body());
         born(ptr, track)
     }
 }

@@ -52,7 +52,7 @@ pub use build::{TypeBuilder, basicsize, derives_from, is_laid_out};
 pub use cell::{ObjCell, OwnCell, peek};
 pub use collect::Visit;
 pub use init::share_init;
-pub use life::{alloc, alloc_extended, track};
+pub use life::{alloc, alloc_extended, alloc_with, track};
 pub use reference::{Inst, Own, Weak};
 
 use crate::freelist::FreeList;

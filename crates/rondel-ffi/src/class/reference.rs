@@ -80,7 +80,7 @@ impl<T: Class> Own<T> {
     /// # Safety
     /// `obj` is an instance of T's type (or a subclass) whose payload is written.
     #[inline(always)]
-    pub(super) unsafe fn from_obj(obj: Obj) -> Own<T> {
+    pub unsafe fn from_obj(obj: Obj) -> Own<T> {
         Own(obj, PhantomData)
     }
 

@@ -23,6 +23,7 @@ pub(crate) use turn::{begin_step, end_step, forked, publish};
 use crate::future::Future;
 use crate::handle::Handle;
 use crate::net::tcp::TcpTransport;
+use crate::packed::Entry;
 use crate::primitives::gather::Gather;
 use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
@@ -37,7 +38,6 @@ use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) enum Ready {
     /// A task takes a step: its first, or the awaited future is done.
     Step(Own<Task>),
     /// A task takes a step by an exception thrown into it.
-    Throw(Box<(Own<Task>, Obj)>),
+    Throw(Own<Task>, Obj),
     /// A handle's callback.
     Run(Own<Handle>),
     /// A `sleep` is over: the task's step follows in the next turn, as after a future's result.
@@ -114,13 +114,10 @@ pub(crate) struct Watch {
     pub(crate) file: Option<Obj>,
 }
 
-/// The ready queue. An entry whose drop the compiler need not think of while the queue grows stays in
-/// registers on its way in and out; [`LoopBase::empty`] drops what is left.
-type Queue = VecDeque<ManuallyDrop<Ready>>;
-
 #[derive(Default)]
 pub(crate) struct LoopBase {
-    ready: RefCell<Queue>,
+    /// What is scheduled, in order; [`LoopBase::empty`] drops what is left.
+    ready: RefCell<VecDeque<Entry>>,
     timers: RefCell<Timers<Due>>,
     /// Every task that is not done, for `all_tasks()`.
     pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
@@ -172,33 +169,7 @@ impl Class for LoopBase {
         visit.cell(&self.task_factory);
         if let Ok(ready) = self.ready.try_borrow() {
             for entry in ready.iter() {
-                match &**entry {
-                    Ready::Step(task) | Ready::Awake(task) => visit.obj(task.obj()),
-                    Ready::Throw(pair) => {
-                        visit.obj(pair.0.obj());
-                        visit.obj(pair.1.borrow());
-                    }
-                    Ready::Run(handle) => visit.obj(handle.obj()),
-                    Ready::Expire(timeout) => visit.obj(timeout.obj()),
-                    Ready::GatherChild(gather, future) => {
-                        visit.obj(gather.obj());
-                        visit.obj(future.obj());
-                    }
-                    Ready::GroupChild(group, future) => {
-                        visit.obj(group.obj());
-                        visit.obj(future.obj());
-                    }
-                    Ready::RequestDone(cycle, future) => {
-                        visit.obj(cycle.obj());
-                        visit.obj(future.obj());
-                    }
-                    Ready::Hop(hop, future) => {
-                        visit.obj(hop.obj());
-                        visit.obj(future.obj());
-                    }
-                    Ready::Alarm(alarm) => visit.obj(alarm.obj()),
-                    Ready::Io(transport, _) => visit.obj(transport.obj()),
-                }
+                entry.traverse(visit);
             }
         }
         if let Ok(timers) = self.timers.try_borrow() {
@@ -243,7 +214,7 @@ impl LoopBase {
     /// Puts an entry at the end of the ready queue.
     #[inline(always)]
     pub(crate) fn push(&self, entry: Ready) {
-        self.ready.borrow_mut().push_back(ManuallyDrop::new(entry));
+        self.ready.borrow_mut().push_back(Entry::pack(entry));
     }
 
     pub(crate) fn add_timer(&self, deadline: u64, due: Due) -> TimerKey {
@@ -379,7 +350,7 @@ impl LoopBase {
     #[inline(always)]
     fn pop(&self) -> Option<Ready> {
         let entry = self.ready.borrow_mut().pop_front();
-        entry.map(ManuallyDrop::into_inner)
+        entry.map(Entry::unpack)
     }
 
     /// Lets go of everything scheduled. Nothing of it runs any more.

@@ -307,7 +307,7 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
         // It has told the handler itself.
         Ready::Run(handle) => return handle::run(slf, handle),
         Ready::Awake(task) => task::awake(slf, task),
-        Ready::Throw(pair) => task::step(slf, pair.0, Some(pair.1)),
+        Ready::Throw(task, exc) => task::step(slf, task, Some(exc)),
         Ready::Expire(timeout) => crate::primitives::timeout::expire(timeout),
         Ready::GatherChild(gather, child) => crate::primitives::gather::child_done(gather, child),
         Ready::GroupChild(group, child) => crate::primitives::task_group::child_done(group, child),
@@ -324,7 +324,7 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
 fn timed(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
     let subject = match &entry {
         Ready::Step(task) | Ready::Awake(task) => Some(task.obj().own()),
-        Ready::Throw(pair) => Some(pair.0.obj().own()),
+        Ready::Throw(task, _) => Some(task.obj().own()),
         Ready::Run(handle) => Some(handle.obj().own()),
         _ => None,
     };
@@ -349,7 +349,9 @@ fn timed(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
 /// Makes `task` the current one for the time of a step.
 #[inline(always)]
 pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Obj) -> PyRes<()> {
-    if let Some(swap) = &stock().swap_current_task {
+    if cfg!(Py_3_14)
+        && let Some(swap) = &stock().swap_current_task
+    {
         let _previous = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), task.borrow()])?;
     }
     slf.current.set(Some(task));
@@ -367,7 +369,9 @@ pub(crate) fn end_step(slf: Inst<'_, LoopBase>) {
             meter::step_ends(task.borrow());
         }
     }
-    if let Some(swap) = &stock().swap_current_task {
+    if cfg!(Py_3_14)
+        && let Some(swap) = &stock().swap_current_task
+    {
         let none = Obj::none();
         if let Err(raised) = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), none.borrow()]) {
             raised.unraisable(None);

@@ -2,7 +2,7 @@
 
 use super::{Future, outcome};
 use rondel_ffi::call::Sent;
-use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc, track};
+use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc_with, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -35,8 +35,8 @@ impl Class for FutureIter {
 /// `iter(future)`, `future.__await__()`.
 #[inline(always)]
 pub(super) fn new(fut: Inst<'_, Future>) -> PyRes<Own<FutureIter>> {
-    alloc(
-        FutureIter {
+    alloc_with(
+        || FutureIter {
             future: OwnCell::new(Some(fut.own())),
         },
         false,

@@ -7,7 +7,7 @@ use super::{
 use crate::consts::{invalid_state, names, stock};
 use crate::event_loop::LoopBase;
 use crate::task::Task;
-use rondel_ffi::class::{self, TypeBuilder, peek};
+use rondel_ffi::class::{self, TypeBuilder};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, SlotDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
@@ -255,7 +255,7 @@ impl Known {
 /// collect garbage), which may change the future's own list.
 fn known_callbacks(slf: Inst<'_, Future>) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
-    known.extend(peek(&slf.first, |first| first.as_ref().map(Known::of)));
+    known.extend(slf.first.peek(|first| first.map(Known::of)));
     if let Some(rare) = slf.rare_opt() {
         known.extend(rare.callbacks.borrow().iter().map(Known::of));
     }

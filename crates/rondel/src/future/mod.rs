@@ -40,12 +40,13 @@ pub(crate) use report::call_handler;
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::meter::Meter;
+use crate::packed::CallbackCell;
 use crate::primitives::gather::Gather;
 use crate::primitives::hops::Hop;
 use crate::primitives::task_group::TaskGroup;
 use crate::server::Cycle;
 use crate::task::Task;
-use rondel_ffi::class::{ObjCell, OwnCell, Visit, peek};
+use rondel_ffi::class::{ObjCell, OwnCell, Visit};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, err, value};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -116,7 +117,7 @@ pub(crate) struct Future {
     pub(crate) home: OwnCell<LoopBase>,
     /// The result, or the exception of a failed future.
     pub(crate) result: ObjCell,
-    pub(crate) first: Cell<Option<Callback>>,
+    pub(crate) first: CallbackCell,
     rare: OnceCell<Box<Rare>>,
     pub(crate) state: Cell<State>,
     pub(crate) kind: Cell<Kind>,
@@ -126,6 +127,8 @@ pub(crate) struct Future {
     pub(crate) log_traceback: Cell<bool>,
     /// A task's place in its loop's list of tasks, plus one; 0 when it is not there.
     pub(crate) index: Cell<u32>,
+    /// A task's: the N of `Task-N`. Here, as C's fields leave a word of room.
+    pub(crate) number: Cell<u64>,
     /// C's `fut_cancel_msg`, which `asyncio.Task.cancel(task)` sets.
     stock_cancel_message: ObjCell,
 }
@@ -144,7 +147,7 @@ impl Class for Future {
         visit.own(&self.home);
         visit.cell(&self.result);
         visit.cell(&self.stock_cancel_message);
-        peek(&self.first, |first| {
+        self.first.peek(|first| {
             if let Some(callback) = first {
                 callback.traverse(visit);
             }
@@ -170,7 +173,7 @@ impl Class for Future {
     fn clear(&self) {
         self.retire();
         self.stock_cancel_message.set(None);
-        drop(self.first.take());
+        self.first.set(None);
         self.result.set(None);
         if let Some(rare) = self.rare.get() {
             drop(rare.callbacks.take());
@@ -225,11 +228,18 @@ impl Future {
     /// A pending payload on a Rondel loop.
     #[inline(always)]
     pub(crate) fn on(home: Inst<'_, LoopBase>, kind: Kind) -> Future {
+        Future::numbered(home, kind, 0)
+    }
+
+    /// The same for the task `Task-N`.
+    #[inline(always)]
+    pub(crate) fn numbered(home: Inst<'_, LoopBase>, kind: Kind, number: u64) -> Future {
         Future {
             stock_loop: Cell::new(0),
             home: OwnCell::new(Some(home.own())),
             result: ObjCell::new(None),
-            first: Cell::new(None),
+            first: CallbackCell::default(),
+            number: Cell::new(number),
             rare: OnceCell::new(),
             state: Cell::new(State::Pending),
             kind: Cell::new(kind),
@@ -302,7 +312,7 @@ impl<T: Extends<Future>> AsFuture for Own<T> {
 /// A pending future on a Rondel loop, as `loop.create_future()` makes it.
 #[inline(always)]
 pub(crate) fn create(home: Inst<'_, LoopBase>) -> PyRes<Own<Future>> {
-    let future = rondel_ffi::class::alloc(Future::on(home, Kind::Future), true)?;
+    let future = rondel_ffi::class::alloc_with(|| Future::on(home, Kind::Future), true)?;
     if home.debug.get() {
         remember_source(future.inst())?;
     }
@@ -323,7 +333,7 @@ pub(crate) fn add_callback(fut: Inst<'_, Future>, callback: Callback) -> PyRes<(
     if fut.done() {
         return schedule(fut, callback);
     }
-    let empty = peek(&fut.first, Option::is_none)
+    let empty = fut.first.is_none()
         && fut
             .rare_opt()
             .is_none_or(|r| r.callbacks.borrow().is_empty());
@@ -404,12 +414,14 @@ pub(crate) fn native(obj: Ref<'_>) -> Option<Inst<'_, Future>> {
 pub(crate) fn take_hop(fut: Inst<'_, Future>, is_it: impl Fn(&Hop) -> bool) -> Option<Callback> {
     let found = |callback: &Callback| matches!(callback, Callback::Hop(hop) if is_it(hop));
     let mut list = fut.rare_opt().map(|rare| rare.callbacks.borrow_mut());
-    if peek(&fut.first, |first| first.as_ref().is_some_and(found)) {
+    if fut.first.peek(|first| first.is_some_and(found)) {
         let next = list
             .as_mut()
             .filter(|list| !list.is_empty())
             .map(|list| list.remove(0));
-        return fut.first.replace(next);
+        let taken = fut.first.take();
+        fut.first.set(next);
+        return taken;
     }
     let list = list.as_mut()?;
     let at = list.iter().position(found)?;
@@ -454,23 +466,23 @@ pub(crate) fn cancel_python(obj: Ref<'_>, message: Option<Obj>) -> PyRes<bool> {
 pub(crate) fn schedule(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {
     match fut.home.peek() {
         Some(home) => {
-            let entry = match callback {
-                Callback::Wake(task) => Ready::Step(task),
-                Callback::Gather(gather) => Ready::GatherChild(gather, fut.own()),
-                Callback::Group(group) => Ready::GroupChild(group, fut.own()),
-                Callback::Request(cycle) => Ready::RequestDone(cycle, fut.own()),
-                Callback::Hop(hop) => Ready::Hop(hop, fut.own()),
+            // One push for each: its words then stay in registers.
+            match callback {
+                Callback::Wake(task) => home.push(Ready::Step(task)),
+                Callback::Gather(gather) => home.push(Ready::GatherChild(gather, fut.own())),
+                Callback::Group(group) => home.push(Ready::GroupChild(group, fut.own())),
+                Callback::Request(cycle) => home.push(Ready::RequestDone(cycle, fut.own())),
+                Callback::Hop(hop) => home.push(Ready::Hop(hop, fut.own())),
                 Callback::Python { function, context } => {
                     home.check_open()?;
-                    Ready::Run(crate::handle::for_callback(
+                    home.push(Ready::Run(crate::handle::for_callback(
                         home,
                         function,
                         fut.obj().own(),
                         context,
-                    )?)
+                    )?));
                 }
-            };
-            home.push(entry);
+            }
             Ok(())
         }
         None => schedule_foreign(fut, callback),

@@ -17,7 +17,7 @@ use crate::consts::names;
 use crate::future::{self, Future};
 use crate::watch;
 use rondel_ffi::call::{self, Sent};
-use rondel_ffi::class::{TypeBuilder, Visit, alloc, peek, track};
+use rondel_ffi::class::{TypeBuilder, Visit, alloc_with, peek, track};
 use rondel_ffi::err::{self, Builtin, Raised};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -143,12 +143,12 @@ pub(crate) fn new<M: Machine>(body: M) -> PyRes<Obj> {
     } else {
         None
     };
-    let coroutine = Coroutine {
+    let coroutine = || Coroutine {
         body,
         stage: Cell::new(Stage::Created),
         waiting: Cell::new(origin.map_or(Waiting::Nothing, Waiting::Origin)),
     };
-    Ok(alloc(coroutine, false)?.into_obj())
+    Ok(alloc_with(coroutine, false)?.into_obj())
 }
 
 /// Resumes with a value sent in.

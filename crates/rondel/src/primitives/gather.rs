@@ -85,8 +85,8 @@ pub(super) fn gather(args: Args<'_>) -> PyRes<Obj> {
         return_exceptions = value.truthy()?;
     }
     let outer = alloc_extended(
-        Future::on(home.inst(), Kind::Gather),
-        Gather {
+        || Future::on(home.inst(), Kind::Gather),
+        || Gather {
             children: RefCell::new(Vec::with_capacity(args.len())),
             finished: Cell::new(0),
             expected: Cell::new(0),

@@ -1,7 +1,7 @@
 //! An awaitable that finishes at once: what a native coroutine method returns when it need not wait.
 
 use rondel_ffi::call::Sent;
-use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref};
@@ -37,8 +37,8 @@ impl Class for Immediate {
 /// `await` of it gives `value` without suspending.
 #[inline(always)]
 pub(crate) fn immediate(value: Obj) -> PyRes<Obj> {
-    Ok(alloc(
-        Immediate {
+    Ok(alloc_with(
+        || Immediate {
             value: ObjCell::new(Some(value)),
             work: Cell::new(None),
         },
@@ -50,8 +50,8 @@ pub(crate) fn immediate(value: Obj) -> PyRes<Obj> {
 /// `await` of it runs `work` on `value` and gives the result without suspending.
 #[inline(always)]
 pub(crate) fn deferred(value: Obj, work: Work) -> PyRes<Obj> {
-    Ok(alloc(
-        Immediate {
+    Ok(alloc_with(
+        || Immediate {
             value: ObjCell::new(Some(value)),
             work: Cell::new(Some(work)),
         },

@@ -7,7 +7,7 @@ use crate::consts::{names, stock};
 use crate::event_loop;
 use crate::watch;
 use rondel_ffi::call::{self, Sent};
-use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -109,20 +109,21 @@ pub(super) fn sleep(args: Args<'_>) -> PyRes<Obj> {
             return call::call_args(stock().sleep.borrow(), &args);
         }
     };
-    let sleep = Sleep {
+    let origin = if watch::traces_origins() {
+        watch::coroutine_origin()?
+    } else {
+        None
+    };
+    let sleep = || Sleep {
         delay: Cell::new(seconds),
         deadline: Cell::new(0),
         result: ObjCell::new(result.map(Ref::own)),
-        inner: ObjCell::new(if watch::traces_origins() {
-            watch::coroutine_origin()?
-        } else {
-            None
-        }),
+        inner: ObjCell::new(origin),
         stage: Cell::new(Stage::Created),
     };
     // Only a result can be part of a cycle.
     let track = result.is_some_and(|result| !result.is_none());
-    Ok(alloc(sleep, track)?.into_obj())
+    Ok(alloc_with(sleep, track)?.into_obj())
 }
 
 #[inline(always)]

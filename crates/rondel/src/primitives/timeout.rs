@@ -11,7 +11,7 @@ use crate::future::AsFuture;
 use crate::primitives::immediate::{self, immediate};
 use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -84,11 +84,11 @@ impl Class for Timeout {
 }
 
 fn new(when: Option<Obj>) -> PyRes<Obj> {
-    let payload = Timeout {
+    let payload = || Timeout {
         when: ObjCell::new(when),
         ..Timeout::default()
     };
-    Ok(alloc(payload, true)?.into_obj())
+    Ok(alloc_with(payload, true)?.into_obj())
 }
 
 /// `timeout(delay)`.
@@ -242,8 +242,8 @@ pub(super) fn entered(
     task: Own<Task>,
     delay: Option<f64>,
 ) -> PyRes<Own<Timeout>> {
-    let guard = alloc(
-        Timeout {
+    let guard = alloc_with(
+        || Timeout {
             when: ObjCell::new(None),
             stage: Cell::new(Stage::Entered),
             cancelling: Cell::new(task.cancels.get()),

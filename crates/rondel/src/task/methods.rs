@@ -8,7 +8,7 @@ use crate::future::{
     future_slots,
 };
 use crate::watch;
-use rondel_ffi::class::{TypeBuilder, peek, share_init};
+use rondel_ffi::class::{TypeBuilder, share_init};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, BoundDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Ref, call, context, value};
@@ -43,9 +43,9 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     slf.coro.set(Some(coro.own()));
     slf.context.set(Some(context));
     let name = given_name(name.and_then(Ref::not_none))?;
-    slf.number.set(number_for(name.as_ref()));
+    slf.fut().number.set(number_for(name.as_ref()));
     slf.name.set(name);
-    drop(slf.waiter.take());
+    slf.waiter.set(Waiter::Nothing);
     slf.cancels.set(0);
     slf.must_cancel.set(false);
     slf.log_destroy_pending.set(true);
@@ -197,7 +197,7 @@ fn get_name(slf: Inst<'_, Task>) -> PyRes<Obj> {
     if let Some(name) = slf.name.get() {
         return Ok(name);
     }
-    let name = value::str(&format!("Task-{}", slf.number.get()))?;
+    let name = value::str(&format!("Task-{}", slf.fut().number.get()))?;
     slf.name.set(Some(name.clone()));
     Ok(name)
 }
@@ -257,7 +257,7 @@ fn get_waiter(slf: Inst<'_, Task>) -> PyRes<Obj> {
         Obj(Obj),
         Sleep,
     }
-    let seen = peek(&slf.waiter, |waiter| match waiter {
+    let seen = slf.waiter.peek(|waiter| match waiter {
         Waiter::Nothing => Seen::Nothing,
         Waiter::Future(future) => Seen::Obj(future.obj().own()),
         Waiter::Other(obj) => Seen::Obj(obj.clone()),
@@ -277,9 +277,10 @@ fn sleep_as_future(slf: Inst<'_, Task>) -> PyRes<Obj> {
         return Ok(Obj::none());
     };
     let shown = future::create(home.inst())?;
-    match peek(&slf.waiter, |w| {
-        (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested))
-    }) {
+    match slf
+        .waiter
+        .peek(|w| (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested)))
+    {
         (true, _) => shown.first.set(Some(future::Callback::Wake(slf.own()))),
         (_, true) => shown.state.set(State::Finished),
         _ => shown.state.set(State::Cancelled),

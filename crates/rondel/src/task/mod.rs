@@ -27,9 +27,10 @@ pub(crate) use step::{awake, step};
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::future::{self, AsFuture, Future, Kind};
+use crate::packed::WaiterCell;
 use crate::watch;
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, peek, track};
+use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::Args;
@@ -99,15 +100,13 @@ pub(crate) struct Task {
     /// It takes its first step right now, inside its creator's.
     #[cfg(not(Py_3_13))]
     pub(crate) eager: Cell<bool>,
-    /// The N of `Task-N`.
-    number: Cell<u64>,
-    pub(crate) waiter: Cell<Waiter>,
+    pub(crate) waiter: WaiterCell,
 }
 
 /// Where C has `task_num_cancels_requested` and `task_coro`, from its first field on.
 const STOCK: (usize, usize) = if cfg!(Py_3_13) { (0, 16) } else { (40, 8) };
 const _: () = assert!(offset_of!(Task, cancels) == STOCK.0 && offset_of!(Task, coro) == STOCK.1);
-const _: () = assert!(offset_of!(Task, number) == if cfg!(Py_3_13) { 40 } else { 48 });
+const _: () = assert!(offset_of!(Task, waiter) == if cfg!(Py_3_13) { 40 } else { 48 });
 
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
@@ -128,7 +127,6 @@ impl Task {
         Task {
             stock_waiter: Cell::new(0),
             coro: ObjCell::new(Some(coro)),
-            number: Cell::new(if armed { number_for(name.as_ref()) } else { 0 }),
             name: ObjCell::new(name),
             context: ObjCell::new(Some(context)),
             #[cfg(not(Py_3_13))]
@@ -138,7 +136,7 @@ impl Task {
             log_destroy_pending: Cell::new(armed),
             armed: Cell::new(armed),
             eager: Cell::new(false),
-            waiter: Cell::new(Waiter::Nothing),
+            waiter: WaiterCell::default(),
         }
     }
 }
@@ -154,7 +152,7 @@ impl Class for Task {
         visit.cell(&self.coro);
         visit.cell(&self.context);
         visit.cell(&self.name);
-        peek(&self.waiter, |waiter| match waiter {
+        self.waiter.peek(|waiter| match waiter {
             Waiter::Future(future) => visit.obj(future.obj()),
             Waiter::Other(obj) | Waiter::CancelledSleep(Some(obj)) => visit.obj(obj.borrow()),
             _ => {}
@@ -163,7 +161,7 @@ impl Class for Task {
 
     fn clear(&self) {
         self.armed.set(false);
-        drop(self.waiter.take());
+        self.waiter.set(Waiter::Nothing);
         self.coro.set(Some(Obj::none()));
         self.context.set(Some(Obj::none()));
         self.name.set(None);
@@ -240,11 +238,13 @@ fn given_name(name: Option<Ref<'_>>) -> PyRes<Option<Obj>> {
 /// The number of a task without a name.
 fn number_for(name: Option<&Obj>) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    if name.is_none() {
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    } else {
-        0
+    if name.is_some() {
+        return 0;
     }
+    // The GIL is held: nobody comes between, and an atomic addition would cost some 20 cycles.
+    let number = NEXT.load(Ordering::Relaxed);
+    NEXT.store(number + 1, Ordering::Relaxed);
+    number
 }
 
 /// Raises what asyncio raises for something that is no coroutine.
@@ -281,9 +281,10 @@ pub(crate) fn create(
         None => context::copy_current()?,
     };
     let name = given_name(options.name)?;
+    let number = number_for(name.as_ref());
     let task = alloc_extended(
-        Future::on(home, Kind::Task),
-        Task::new(coro.own(), context, name, true),
+        || Future::numbered(home, Kind::Task, number),
+        || Task::new(coro.own(), context, name, true),
         // Outside a running loop its first step may never come.
         !home.is_running(),
     )?;

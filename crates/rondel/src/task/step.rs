@@ -48,7 +48,7 @@ pub(super) fn woken(
         // A future that calls back in its own thread: asyncio would step the task there.
         home.check_open()?;
         home.push(match thrown {
-            Some(exc) => Ready::Throw(Box::new((task.own(), exc))),
+            Some(exc) => Ready::Throw(task.own(), exc),
             None => Ready::Step(task.own()),
         });
         home.wake();
@@ -419,7 +419,7 @@ fn bad_yield(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, obj: Ref<'_>) ->
 fn throw_later(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, exc: Obj) -> PyRes<()> {
     match home {
         Some(home) => {
-            home.push(Ready::Throw(Box::new((task, exc))));
+            home.push(Ready::Throw(task, exc));
             Ok(())
         }
         None => methods::call_soon_step(task, Some(exc)),
