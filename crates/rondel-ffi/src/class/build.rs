@@ -55,6 +55,7 @@ pub struct TypeBuilder<T: Class> {
     life: Life,
     offset: usize,
     stamp: Option<(usize, u32)>,
+    next: Option<ffi::iternextfunc>,
     flags: std::ffi::c_ulong,
     subclassable: bool,
     weakrefs: bool,
@@ -74,6 +75,7 @@ impl<T: Class> TypeBuilder<T> {
             life: Life::of::<T, Nothing>(),
             offset: size_of::<ffi::PyObject>(),
             stamp: None,
+            next: None,
             flags: 0,
             subclassable: false,
             weakrefs: false,
@@ -163,6 +165,13 @@ impl<T: Class> TypeBuilder<T> {
 
     pub fn with(self, slot: crate::method::SlotDef) -> Self {
         self.slot(slot.slot, slot.function)
+    }
+
+    /// C code that awaits an instance gets it itself back as the iterator.
+    pub fn awaits_itself(mut self, slots: crate::method::SelfAwait) -> Self {
+        self.next = Some(slots.next);
+        self.slot(ffi::Py_am_await, slots.awaits as *mut c_void)
+            .slot(ffi::Py_am_send, slots.send as *mut c_void)
     }
 
     /// The class's docstring.
@@ -291,6 +300,12 @@ impl<T: Class> TypeBuilder<T> {
                 Obj::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))?
             }
         };
+        if self.next.is_some() {
+            // Not a slot of the spec: that would give the type a `__next__`, and instances would pass
+            // for iterators. Subclasses written in Python don't inherit it either.
+            // SAFETY: a type that nobody has seen yet; the function takes its instances.
+            unsafe { (*ty.as_ptr().cast::<ffi::PyTypeObject>()).tp_iternext = self.next };
+        }
         let cell = T::cell();
         cell.offset.store(self.offset, Ordering::Relaxed);
         cell.size.store(size, Ordering::Relaxed);

@@ -23,7 +23,7 @@ pub use function::{
     BoundDef, add_functions, bind, class_fast, class_method, fast, function, noargs, onearg,
 };
 pub use property::{getter, property};
-pub use resume::{raise_stop, resume, send, sent_to_result};
+pub use resume::{SelfAwait, awaits_itself, raise_stop, resume, send, sent_to_result};
 pub use slots::{Comparison, Unary, compare, hash, init, unary};
 
 use crate::err::{PyRes, panic_to_exception};
@@ -39,6 +39,14 @@ impl MethodDef {
     pub fn code(&self) -> usize {
         // SAFETY: every member of the union is a function pointer.
         unsafe { self.0.ml_meth.PyCFunction as usize }
+    }
+}
+
+impl MethodDef {
+    /// Stands in the type's dict instead of a slot's wrapper of that name.
+    pub fn before_slot(mut self) -> MethodDef {
+        self.0.ml_flags |= ffi::METH_COEXIST;
+        self
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! `am_send` hands a returned value over without an exception; `tp_iternext` raises `StopIteration`
 //! only for a value other than None. All of it runs with the GIL held.
+//!
+//! A class of [`awaits_itself`] is its own iterator when C awaits it, which spares an object for each
+//! `await`, and no iterator for Python code: it has no `__next__`, and its `__await__` can give another.
 
 use super::{MethodDef, SlotDef, def, guard, item};
 use crate::call::Sent;
@@ -14,7 +17,51 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The pair `tp_iternext` and `am_send` of an awaitable's iterator, from one function that is given
 /// the value sent in.
-pub fn resume<T: Class, F>(_f: F) -> [SlotDef; 2]
+pub fn resume<T: Class, F>(f: F) -> [SlotDef; 2]
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    let (next, send) = functions::<T, F>(f);
+    [
+        SlotDef {
+            slot: ffi::Py_tp_iternext,
+            function: next as *mut c_void,
+        },
+        SlotDef {
+            slot: ffi::Py_am_send,
+            function: send as *mut c_void,
+        },
+    ]
+}
+
+/// What makes a class its own iterator for `await` in C: [`TypeBuilder::awaits_itself`] takes it.
+///
+/// [`TypeBuilder::awaits_itself`]: crate::class::TypeBuilder::awaits_itself
+pub struct SelfAwait {
+    pub(crate) awaits: ffi::unaryfunc,
+    pub(crate) next: ffi::iternextfunc,
+    pub(crate) send: ffi::sendfunc,
+}
+
+/// `am_await` that gives the object itself, and the function that resumes it.
+pub fn awaits_itself<T: Class, F>(f: F) -> SelfAwait
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        // SAFETY: slots are called with a live object.
+        unsafe { ffi::Py_INCREF(slf) };
+        slf
+    }
+    let (next, send) = functions::<T, F>(f);
+    SelfAwait {
+        awaits: itself,
+        next,
+        send,
+    }
+}
+
+fn functions<T: Class, F>(_f: F) -> (ffi::iternextfunc, ffi::sendfunc)
 where
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
 {
@@ -68,16 +115,7 @@ where
             Sent::Raised(_) => std::ptr::null_mut(),
         }
     }
-    [
-        SlotDef {
-            slot: ffi::Py_tp_iternext,
-            function: next::<T, F> as *mut c_void,
-        },
-        SlotDef {
-            slot: ffi::Py_am_send,
-            function: send::<T, F> as *mut c_void,
-        },
-    ]
+    (next::<T, F>, send::<T, F>)
 }
 
 #[inline(always)]

@@ -29,11 +29,11 @@ use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
 use crate::primitives::timeout::Timeout;
 use crate::server::{Cycle, Door};
-use crate::task::Task;
+use crate::task::{Task, Waiter};
 use rondel_core::driver::Driver;
 use rondel_core::timers::{TimerKey, Timers};
 use rondel_core::wake::LoopWaker;
-use rondel_ffi::class::{ObjCell, Visit, Weak};
+use rondel_ffi::class::{ObjCell, Visit, Weak, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
 use std::cell::{Cell, RefCell};
@@ -353,17 +353,19 @@ impl LoopBase {
         entry.map(Entry::unpack)
     }
 
+    /// The run is over: what is left of it may never be run, with the loop dropped as it is.
+    fn show_left(&self) {
+        for entry in &*self.ready.borrow() {
+            entry.peek(show);
+        }
+    }
+
     /// Lets go of everything scheduled. Nothing of it runs any more.
     fn empty(&self) {
         loop {
             // One entry at a time: dropping it may schedule others.
             match self.pop() {
-                Some(Ready::Step(task) | Ready::Awake(task)) => {
-                    rondel_ffi::class::track(task.inst())
-                }
-                // Somebody may keep it in a cycle, and it will never run and let go.
-                Some(Ready::Run(handle)) => rondel_ffi::class::track(handle.inst()),
-                Some(other) => drop(other),
+                Some(entry) => show(&entry),
                 None => break,
             }
         }
@@ -375,6 +377,24 @@ impl LoopBase {
         drop(transports);
         let doors = self.doors.take();
         drop(doors);
+    }
+}
+
+/// Shows the collector what may be part of a cycle and will not run on and let go. What runs in a
+/// moment is spared it.
+#[cold]
+fn show(entry: &Ready) {
+    match entry {
+        Ready::Step(task) | Ready::Awake(task) => {
+            track(task.inst());
+            task.waiter.peek(|waiter| {
+                if let Waiter::Future(waited) = waiter {
+                    track(waited.inst());
+                }
+            });
+        }
+        Ready::Run(handle) => track(handle.inst()),
+        _ => {}
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     let _running = Running(slf);
     let result = turns(slf);
     slf.stopping.set(false);
+    slf.show_left();
     match result {
         Ok(()) => slf.leave().map(|()| Obj::none()),
         Err(raised) => {

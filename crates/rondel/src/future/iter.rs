@@ -1,6 +1,10 @@
 //! What `await future` iterates: yields the future once, then gives its outcome.
+//!
+//! C code that awaits (the interpreter above all) iterates the future itself, as no more state is
+//! needed than the future has: `_asyncio_future_blocking` says that it was yielded. Whoever calls
+//! `__await__()` or `iter()` gets a [`FutureIter`], which has a coroutine's methods and no more.
 
-use super::{Future, outcome};
+use super::{Future, State, outcome};
 use rondel_ffi::call::Sent;
 use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc_with, track};
 use rondel_ffi::err::{self, Builtin};
@@ -44,28 +48,43 @@ pub(super) fn new(fut: Inst<'_, Future>) -> PyRes<Own<FutureIter>> {
 }
 
 #[inline(always)]
-fn resume(slf: Inst<'_, FutureIter>, _value: Ref<'_>) -> Sent {
-    let Some(fut) = slf.future.peek() else {
+fn resume(slf: Inst<'_, FutureIter>, value: Ref<'_>) -> Sent {
+    let Some(fut) = slf.future.get() else {
         return Sent::Returned(Obj::none());
     };
-    if !fut.done() {
-        if !fut.blocking.get() {
-            fut.blocking.set(true);
-            // Suspended: it may be part of a cycle of task, frame and future.
-            track(slf);
-            return Sent::Yielded(fut.obj().own());
-        }
-        // Whoever drives this coroutine has not taken the future for what it is.
-        return Sent::Raised(Builtin::Runtime.raise("await wasn't used with future"));
+    if fut.done() {
+        slf.future.set(None);
+    } else {
+        // Suspended: it may be part of a cycle of task, frame and future.
+        track(slf);
     }
-    match slf.future.take() {
-        None => Sent::Returned(Obj::none()),
-        Some(fut) => match outcome(fut.inst()) {
+    resume_future(fut.inst(), value)
+}
+
+/// Resumes an `await` of the future.
+#[inline(always)]
+pub(super) fn resume_future(fut: Inst<'_, Future>, _value: Ref<'_>) -> Sent {
+    match fut.state.get() {
+        State::Finished => Sent::Returned(fut.result.get().unwrap_or_else(Obj::none)),
+        State::Pending => pending(fut),
+        _ => match outcome(fut) {
             Ok(Ok(value)) => Sent::Returned(value),
             Ok(Err(exc)) => Sent::Raised(err::raise_instance(exc.borrow())),
             Err(raised) => Sent::Raised(raised),
         },
     }
+}
+
+#[inline(always)]
+fn pending(fut: Inst<'_, Future>) -> Sent {
+    if !fut.initialised() {
+        return Sent::Raised(super::methods::uninitialised());
+    }
+    if fut.blocking.replace(true) {
+        // Whoever drives this coroutine has not taken the future for what it is.
+        return Sent::Raised(Builtin::Runtime.raise("await wasn't used with future"));
+    }
+    Sent::Yielded(fut.obj().own())
 }
 
 fn send(slf: Inst<'_, FutureIter>, value: Ref<'_>) -> PyRes<Obj> {

@@ -9,7 +9,7 @@ use crate::event_loop::LoopBase;
 use crate::task::Task;
 use rondel_ffi::class::{self, TypeBuilder};
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, SlotDef, Unary};
+use rondel_ffi::method::{self, Args, MethodDef, PropertyDef, Unary};
 use rondel_ffi::{Class, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -516,11 +516,15 @@ pub(crate) fn future_properties() -> Vec<PropertyDef> {
     ]
 }
 
-pub(crate) fn future_slots() -> [SlotDef; 2] {
-    [
-        method::unary::<Future, _>(Unary::Iter, iterate),
-        method::unary::<Future, _>(Unary::Await, iterate),
-    ]
+/// Iteration and `await` of a future, a task or a gather.
+pub(crate) fn awaited<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
+    builder
+        .with(method::unary::<Future, _>(Unary::Iter, iterate))
+        .awaits_itself(method::awaits_itself::<Future, _>(iter::resume_future))
+        .method(
+            method::noargs::<Future, _>(c"__await__", c"Return an iterator for await.", iterate)
+                .before_slot(),
+        )
 }
 
 /// `rondel.Future`, and the iterator of its `await`.
@@ -567,10 +571,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
         .properties(future_properties())
         .with(method::init::<Future, _>(init))
         .with(method::unary::<Future, _>(Unary::Repr, repr));
-    for slot in future_slots() {
-        builder = builder.with(slot);
-    }
-    let built = builder.build()?;
+    let built = awaited(builder).build()?;
     class::share_init::<Future>(stock().future.borrow())?;
     Ok(built)
 }

@@ -33,7 +33,7 @@ pub(crate) use iter::raise_thrown;
 pub(crate) use layout::{Placement, REST_PLACE, STOCK_STATE};
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
-    build, class_getitem_def, future_methods, future_properties, future_slots, set_by,
+    awaited, build, class_getitem_def, future_methods, future_properties, set_by,
 };
 pub(crate) use report::call_handler;
 

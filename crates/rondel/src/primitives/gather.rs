@@ -351,8 +351,5 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
         .properties(future::future_properties())
         .property(method::getter::<Gather, _>(c"_children", get_children))
         .with(method::unary::<Gather, _>(Unary::Repr, repr));
-    for slot in future::future_slots() {
-        builder = builder.with(slot);
-    }
-    builder.build()
+    future::awaited(builder).build()
 }

@@ -5,7 +5,6 @@ use crate::consts::{names, stock};
 use crate::event_loop::Ready;
 use crate::future::{
     self, AsFuture, Future, Kind, Placement, STOCK_STATE, State, future_methods, future_properties,
-    future_slots,
 };
 use crate::watch;
 use rondel_ffi::class::{TypeBuilder, share_init};
@@ -371,10 +370,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
         ])
         .with(method::init::<Task, _>(init))
         .with(method::unary::<Task, _>(Unary::Repr, repr));
-    for slot in future_slots() {
-        builder = builder.with(slot);
-    }
-    let built = builder.build()?;
+    let built = future::awaited(builder).build()?;
     share_init::<Task>(stock().task.borrow())?;
     Ok(built)
 }

@@ -26,7 +26,7 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     if let Err(raised) = home.enter(context) {
         return not_entered(home, task.inst(), raised);
     }
-    let thrown = to_throw(task.inst(), thrown)?;
+    let (thrown, _waited) = to_throw(task.inst(), thrown)?;
     event_loop::begin_step(home, task.obj().own())?;
     if meter::open() {
         meter::step_begins(home, task.obj());
@@ -71,7 +71,7 @@ pub(super) fn step_foreign(task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
     let Some(loop_) = task.fut().loop_obj() else {
         return Ok(());
     };
-    let thrown = to_throw(task.inst(), thrown)?;
+    let (thrown, _waited) = to_throw(task.inst(), thrown)?;
     let tasks = call::import(c"asyncio.tasks")?;
     let enter = call::getattr(tasks.borrow(), value::intern(c"_enter_task")?.borrow())?;
     let leave = call::getattr(tasks.borrow(), value::intern(c"_leave_task")?.borrow())?;
@@ -118,15 +118,33 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     }
 }
 
+/// What a task has waited for, held while it goes on, as asyncio's call of the wake-up holds it.
+struct Waited(Option<Own<Future>>);
+
+impl Drop for Waited {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // A task that nobody but its waiter knew when it ended was not shown to the collector
+        // (`keep_collectable`). Whoever still refers to it now keeps it.
+        if let Some(waited) = &self.0
+            && waited.refcount() > 1
+        {
+            track(waited.inst());
+        }
+    }
+}
+
 /// What the step must throw: the awaited future's exception, a cancelled sleep, a requested cancel.
 #[inline(always)]
-fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<Option<Obj>> {
+fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<(Option<Obj>, Waited)> {
+    let mut held = Waited(None);
     let mut thrown = match task.waiter.take() {
-        Waiter::Future(waited) if thrown.is_none() && waited.state.get() != State::Finished => {
-            if waited.done() {
+        Waiter::Future(waited) => {
+            let waited = held.0.insert(waited);
+            if thrown.is_none() && waited.done() && waited.state.get() != State::Finished {
                 future::outcome(waited.inst())?.err()
             } else {
-                None
+                thrown
             }
         }
         Waiter::CancelledSleep(message) if thrown.is_none() => Some(cancelled_error(message)?),
@@ -141,7 +159,7 @@ fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<Option<Obj>> {
             thrown = Some(future::make_cancelled_error(task.up())?);
         }
     }
-    Ok(thrown)
+    Ok((thrown, held))
 }
 
 fn cancelled_error(message: Option<Obj>) -> PyRes<Obj> {
@@ -173,6 +191,7 @@ fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRe
         }
         Sent::Returned(value) => {
             let slf = task.inst();
+            let known = known_references(slf);
             let outcome = if slf.must_cancel.get() {
                 // Cancelled in its last step, which awaited nothing more: the cancel wins.
                 slf.must_cancel.set(false);
@@ -180,21 +199,34 @@ fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRe
             } else {
                 future::finish(slf.up(), State::Finished, Some(value))
             };
-            keep_collectable(&task);
+            keep_collectable(&task, known);
             outcome
         }
         Sent::Raised(raised) => {
             let outcome = raised_out(task.inst(), raised);
-            keep_collectable(&task);
+            keep_collectable(&task, 1);
             outcome
         }
     }
 }
 
+/// How many references to a task that ends are accounted for: the step's, and if the one who waits
+/// is a task, that task's `waiter` and its suspended frame. Those two are gone when it goes on, and
+/// then [`Waited`] looks whether others are left: most tasks are awaited where they are made.
+#[inline(always)]
+fn known_references(task: Inst<'_, Task>) -> isize {
+    let fut = task.fut();
+    if fut.first.wakes() && fut.rare_opt().is_none() {
+        3
+    } else {
+        1
+    }
+}
+
 /// A finished task that others still refer to can be part of a cycle.
 #[inline(always)]
-fn keep_collectable(task: &Own<Task>) {
-    if task.refcount() > 1 {
+fn keep_collectable(task: &Own<Task>, known: isize) {
+    if task.refcount() > known {
         track(task.inst());
     }
 }
