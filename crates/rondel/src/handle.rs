@@ -9,6 +9,7 @@ use crate::event_loop::{Due, LoopBase};
 use crate::future::{self, call_handler};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with, track};
+use rondel_ffi::context::{ContextCell, Held};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Comparison, Unary};
@@ -22,7 +23,7 @@ use std::cell::Cell;
 pub(crate) struct Handle {
     pub(crate) home: OwnCell<LoopBase>,
     pub(crate) callback: ObjCell,
-    pub(crate) context: ObjCell,
+    pub(crate) context: ContextCell,
     /// The first two arguments; `more` replaces them when there are others.
     first: ObjCell,
     second: ObjCell,
@@ -152,7 +153,7 @@ fn payload(home: Inst<'_, LoopBase>, callback: Obj, context: Obj, args: Kept, wh
     Handle {
         home: OwnCell::new(Some(home.own())),
         callback: ObjCell::new(Some(callback)),
-        context: ObjCell::new(Some(context)),
+        context: ContextCell::new(Some(context)),
         first: ObjCell::new(args.first),
         second: ObjCell::new(args.second),
         more: ObjCell::new(args.more),
@@ -268,6 +269,7 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     let (Some(callback), Some(context)) = (hold(&handle.callback), hold(&handle.context)) else {
         return Ok(());
     };
+    let context = Held::new(context);
     let args = [hold(&handle.first), hold(&handle.second)];
     if let [Some(result), None] = &args
         && let Some(set) = future::set_by(home, callback.borrow(), result.borrow())
@@ -277,7 +279,7 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         }
         return set.or_else(|raised| failed(home, handle.inst(), raised));
     }
-    let result = match home.enter(context.borrow()) {
+    let result = match home.enter(context.obj()) {
         Ok(()) => match handle.more.get() {
             None => call::callback(
                 callback.borrow(),

@@ -30,12 +30,13 @@ mod task;
 mod watch;
 
 use pyo3::prelude::*;
-use rondel_ffi::{Obj, PyRes, callable, method, module};
+use rondel_ffi::{Obj, PyRes, callable, context, method, module};
 
 /// Builds every type and function, bases first.
 fn fill(m: &module::Module) -> PyRes<()> {
     consts::load()?;
     let place = future::Placement::choose(consts::stock())?;
+    context::prepare()?;
     callable::build()?;
     let types: [(&std::ffi::CStr, Obj); 15] = {
         let [handle, timer] = handle::build()?;

@@ -265,7 +265,11 @@ impl LoopBase {
     #[inline(always)]
     pub(crate) fn leave(&self) -> PyRes<()> {
         match self.entered.take() {
-            Some(entered) => context::exit(entered.borrow()),
+            Some(entered) => {
+                let left = context::exit(entered.borrow());
+                context::release(entered);
+                left
+            }
             None => Ok(()),
         }
     }
@@ -348,9 +352,8 @@ impl LoopBase {
 
     /// Takes the first entry out of the ready queue.
     #[inline(always)]
-    fn pop(&self) -> Option<Ready> {
-        let entry = self.ready.borrow_mut().pop_front();
-        entry.map(Entry::unpack)
+    fn pop(&self) -> Option<Entry> {
+        self.ready.borrow_mut().pop_front()
     }
 
     /// The run is over: what is left of it may never be run, with the loop dropped as it is.
@@ -365,7 +368,7 @@ impl LoopBase {
         loop {
             // One entry at a time: dropping it may schedule others.
             match self.pop() {
-                Some(entry) => show(&entry),
+                Some(entry) => show(&entry.unpack()),
                 None => break,
             }
         }

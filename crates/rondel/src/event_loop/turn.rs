@@ -16,6 +16,7 @@
 
 use super::{CURRENT, Due, IoEvent, LoopBase, Ready, closed_error};
 use crate::consts::{names, stock};
+use crate::packed::Entry;
 use crate::{future, handle, meter, task};
 use rondel_core::clock;
 use rondel_core::driver;
@@ -264,7 +265,7 @@ fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
             return Ok(());
         };
         if slf.debug.get() {
-            timed(slf, entry)?;
+            timed(slf, entry.moved())?;
         } else {
             execute(slf, entry)?;
         }
@@ -302,8 +303,12 @@ fn failed(slf: Inst<'_, LoopBase>, raised: Raised) -> PyRes<()> {
 }
 
 #[inline(always)]
-fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
-    let outcome = match entry {
+fn execute(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+    let entry = match entry.into_step() {
+        Ok(task) => return task::step(slf, task, None).or_else(|raised| failed(slf, raised)),
+        Err(entry) => entry,
+    };
+    let outcome = match entry.unpack() {
         Ready::Step(task) => task::step(slf, task, None),
         // It has told the handler itself.
         Ready::Run(handle) => return handle::run(slf, handle),
@@ -322,13 +327,13 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
 
 /// Debug mode: reports a callback that took too long, as asyncio words it.
 #[cold]
-fn timed(slf: Inst<'_, LoopBase>, entry: Ready) -> PyRes<()> {
-    let subject = match &entry {
+fn timed(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+    let subject = entry.peek(|entry| match entry {
         Ready::Step(task) | Ready::Awake(task) => Some(task.obj().own()),
         Ready::Throw(task, _) => Some(task.obj().own()),
         Ready::Run(handle) => Some(handle.obj().own()),
         _ => None,
-    };
+    });
     let start = clock::now();
     execute(slf, entry)?;
     let took = clock::now().saturating_sub(start) as f64 * 1e-9;

@@ -352,8 +352,13 @@ pub(crate) fn finish(fut: Inst<'_, Future>, state: State, result: Option<Obj>) -
     crate::task::unregister(fut.data());
     fut.state.set(state);
     fut.result.set(result);
-    if let Some(callback) = fut.first.take() {
-        schedule(fut, callback)?;
+    match fut.first.take_wake() {
+        Some(task) => schedule(fut, Callback::Wake(task))?,
+        None => {
+            if let Some(callback) = fut.first.take() {
+                schedule(fut, callback)?;
+            }
+        }
     }
     if let Some(rare) = fut.rare_opt() {
         let rest = rare.callbacks.take();

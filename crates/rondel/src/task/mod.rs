@@ -31,6 +31,7 @@ use crate::packed::WaiterCell;
 use crate::watch;
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, track};
+use rondel_ffi::context::ContextCell;
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::Args;
@@ -82,7 +83,7 @@ pub(crate) struct Task {
     pub(crate) coro: ObjCell,
     /// A str; nothing while it is `Task-N` and nobody has asked.
     name: ObjCell,
-    pub(crate) context: ObjCell,
+    pub(crate) context: ContextCell,
     /// C's `task_must_cancel` and `task_log_destroy_pending`: only C sets them. (3.13 has these bits
     /// in the future's ints.)
     #[cfg(not(Py_3_13))]
@@ -128,7 +129,7 @@ impl Task {
             stock_waiter: Cell::new(0),
             coro: ObjCell::new(Some(coro)),
             name: ObjCell::new(name),
-            context: ObjCell::new(Some(context)),
+            context: ContextCell::new(Some(context)),
             #[cfg(not(Py_3_13))]
             stock_flags: Cell::default(),
             cancels: Cell::new(0),

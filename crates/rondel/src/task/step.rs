@@ -137,19 +137,19 @@ impl Drop for Waited {
 /// What the step must throw: the awaited future's exception, a cancelled sleep, a requested cancel.
 #[inline(always)]
 fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<(Option<Obj>, Waited)> {
-    let mut held = Waited(None);
-    let mut thrown = match task.waiter.take() {
-        Waiter::Future(waited) => {
-            let waited = held.0.insert(waited);
-            if thrown.is_none() && waited.done() && waited.state.get() != State::Finished {
-                future::outcome(waited.inst())?.err()
-            } else {
-                thrown
-            }
+    let held = Waited(task.waiter.take_future());
+    let mut thrown = thrown;
+    if let Some(waited) = &held.0 {
+        let state = waited.state.get();
+        if thrown.is_none() && state != State::Finished && state != State::Pending {
+            thrown = future::outcome(waited.inst())?.err();
         }
-        Waiter::CancelledSleep(message) if thrown.is_none() => Some(cancelled_error(message)?),
-        _ => thrown,
-    };
+    } else if !task.waiter.is_nothing()
+        && let Waiter::CancelledSleep(message) = task.waiter.take()
+        && thrown.is_none()
+    {
+        thrown = Some(cancelled_error(message)?);
+    }
     if task.must_cancel.get() {
         task.must_cancel.set(false);
         if !thrown
@@ -333,9 +333,12 @@ fn wait_for(task: Own<Task>, waited: Own<Future>) -> PyRes<()> {
         return misused(task, waited.into_obj());
     }
     waited.blocking.set(false);
-    task.waiter.set(Waiter::Future(waited.clone()));
+    task.waiter.put_future(waited.clone());
+    if !task.must_cancel.get() {
+        return future::add_callback(waited.inst(), Callback::Wake(task));
+    }
     future::add_callback(waited.inst(), Callback::Wake(task.clone()))?;
-    if task.must_cancel.get() && future::cancel_any(waited.inst(), task.fut().cancel_message())? {
+    if future::cancel_any(waited.inst(), task.fut().cancel_message())? {
         task.must_cancel.set(false);
     }
     Ok(())
