@@ -17,19 +17,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The pair `tp_iternext` and `am_send` of an awaitable's iterator, from one function that is given
 /// the value sent in.
-pub fn resume<T: Class, F>(f: F) -> [SlotDef; 2]
+pub fn resume<T: Class, F>(_f: F) -> [SlotDef; 2]
 where
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
 {
-    let (next, send) = functions::<T, F>(f);
     [
         SlotDef {
             slot: ffi::Py_tp_iternext,
-            function: next as *mut c_void,
+            function: next_slot::<T, F> as *mut c_void,
         },
         SlotDef {
             slot: ffi::Py_am_send,
-            function: send as *mut c_void,
+            function: send_slot::<T, F> as *mut c_void,
         },
     ]
 }
@@ -43,79 +42,117 @@ pub struct SelfAwait {
     pub(crate) send: ffi::sendfunc,
 }
 
-/// `am_await` that gives the object itself, and the function that resumes it.
-pub fn awaits_itself<T: Class, F>(f: F) -> SelfAwait
+/// `am_await` that gives the object itself, and the functions that resume it: first `quick`, which must
+/// not panic (it is not guarded, which is half of its price), and `full` where that has no answer.
+pub fn awaits_itself<T: Class, Q, F>(_quick: Q, _full: F) -> SelfAwait
 where
+    Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
 {
-    unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
-        // SAFETY: slots are called with a live object.
-        unsafe { ffi::Py_INCREF(slf) };
-        slf
-    }
-    let (next, send) = functions::<T, F>(f);
-    SelfAwait {
-        awaits: itself,
-        next,
-        send,
-    }
-}
-
-fn functions<T: Class, F>(_f: F) -> (ffi::iternextfunc, ffi::sendfunc)
-where
-    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
-{
-    unsafe extern "C" fn send<T: Class, F>(
+    unsafe extern "C" fn send<T: Class, Q, F>(
         slf: *mut ffi::PyObject,
         value: *mut ffi::PyObject,
         out: *mut *mut ffi::PyObject,
     ) -> ffi::PySendResult
     where
+        Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
     {
-        // SAFETY: slots are called with an instance of their type and a live value; `out` is theirs.
+        // SAFETY: slots are called with an instance of their type; `out` is theirs to write.
         unsafe {
-            let value = if value.is_null() {
-                ffi::Py_None()
-            } else {
-                value
-            };
-            match resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(value)) {
-                Sent::Yielded(obj) => {
+            match item::<Q>()(Inst::from_ptr(slf)) {
+                Some(Sent::Yielded(obj)) => {
                     *out = obj.into_ptr();
                     ffi::PySendResult::PYGEN_NEXT
                 }
-                Sent::Returned(obj) => {
+                Some(Sent::Returned(obj)) => {
                     *out = obj.into_ptr();
                     ffi::PySendResult::PYGEN_RETURN
                 }
-                Sent::Raised(_) => {
-                    *out = std::ptr::null_mut();
-                    ffi::PySendResult::PYGEN_ERROR
-                }
+                _ => send_slot::<T, F>(slf, value, out),
             }
         }
     }
-    unsafe extern "C" fn next<T: Class, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
+    unsafe extern "C" fn next<T: Class, Q, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
     where
+        Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
         F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
     {
         // SAFETY: as above.
-        let sent =
-            unsafe { resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(ffi::Py_None())) };
-        match sent {
-            Sent::Yielded(obj) => obj.into_ptr(),
-            Sent::Returned(obj) => {
-                // A bare null means StopIteration(None): the usual case pays for no exception.
-                if !obj.is_none() {
+        unsafe {
+            match item::<Q>()(Inst::from_ptr(slf)) {
+                Some(Sent::Yielded(obj)) => obj.into_ptr(),
+                Some(Sent::Returned(obj)) if obj.is_none() => std::ptr::null_mut(),
+                Some(Sent::Returned(obj)) => {
                     let _raised = raise_stop(obj);
+                    std::ptr::null_mut()
                 }
-                std::ptr::null_mut()
+                _ => next_slot::<T, F>(slf),
             }
-            Sent::Raised(_) => std::ptr::null_mut(),
         }
     }
-    (next::<T, F>, send::<T, F>)
+    unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+        // SAFETY: slots are called with a live object.
+        unsafe { ffi::Py_INCREF(slf) };
+        slf
+    }
+    SelfAwait {
+        awaits: itself,
+        next: next::<T, Q, F>,
+        send: send::<T, Q, F>,
+    }
+}
+
+unsafe extern "C" fn send_slot<T: Class, F>(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    out: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    // SAFETY: slots are called with an instance of their type and a live value; `out` is theirs.
+    unsafe {
+        let value = if value.is_null() {
+            ffi::Py_None()
+        } else {
+            value
+        };
+        match resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(value)) {
+            Sent::Yielded(obj) => {
+                *out = obj.into_ptr();
+                ffi::PySendResult::PYGEN_NEXT
+            }
+            Sent::Returned(obj) => {
+                *out = obj.into_ptr();
+                ffi::PySendResult::PYGEN_RETURN
+            }
+            Sent::Raised(_) => {
+                *out = std::ptr::null_mut();
+                ffi::PySendResult::PYGEN_ERROR
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn next_slot<T: Class, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
+where
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    // SAFETY: as above.
+    let sent =
+        unsafe { resume_guarded::<T, F>(Inst::from_ptr(slf), Ref::from_ptr(ffi::Py_None())) };
+    match sent {
+        Sent::Yielded(obj) => obj.into_ptr(),
+        Sent::Returned(obj) => {
+            // A bare null means StopIteration(None): the usual case pays for no exception.
+            if !obj.is_none() {
+                let _raised = raise_stop(obj);
+            }
+            std::ptr::null_mut()
+        }
+        Sent::Raised(_) => std::ptr::null_mut(),
+    }
 }
 
 #[inline(always)]

@@ -520,7 +520,10 @@ pub(crate) fn future_properties() -> Vec<PropertyDef> {
 pub(crate) fn awaited<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
     builder
         .with(method::unary::<Future, _>(Unary::Iter, iterate))
-        .awaits_itself(method::awaits_itself::<Future, _>(iter::resume_future))
+        .awaits_itself(method::awaits_itself::<Future, _, _>(
+            iter::resume_quickly,
+            iter::resume_future,
+        ))
         .method(
             method::noargs::<Future, _>(c"__await__", c"Return an iterator for await.", iterate)
                 .before_slot(),
