@@ -78,6 +78,9 @@ pub struct Timers<T> {
     seq: u64,
     /// Live timers.
     live: usize,
+    /// No live timer is due before this: the last look at the head, lowered by what came since.
+    /// (Cancels leave it low.)
+    bound: u64,
 }
 
 impl<T> Default for Timers<T> {
@@ -96,6 +99,7 @@ impl<T> Timers<T> {
             free: Vec::new(),
             seq: VACANT + 1,
             live: 0,
+            bound: u64::MAX,
         }
     }
 
@@ -117,6 +121,7 @@ impl<T> Timers<T> {
         let seq = self.seq;
         self.seq += 1;
         self.live += 1;
+        self.bound = self.bound.min(deadline);
         let filled = Slot {
             seq,
             value: Some(value),
@@ -166,9 +171,19 @@ impl<T> Timers<T> {
         }
     }
 
+    /// Whether no timer is due at `time` or before, as far as can be told without a look at the head:
+    /// `false` may be wrong.
+    #[inline(always)]
+    #[must_use]
+    pub fn none_until(&self, time: u64) -> bool {
+        self.bound > time
+    }
+
     /// When the next timer is due. Drops cancelled entries that have come to the front.
     pub fn next_deadline(&mut self) -> Option<u64> {
-        self.head().map(|(entry, _)| entry.deadline)
+        let next = self.head().map(|(entry, _)| entry.deadline);
+        self.bound = next.unwrap_or(u64::MAX);
+        next
     }
 
     /// The next timer's value if its deadline is not after `now`.

@@ -15,6 +15,7 @@
 use crate::class::ObjCell;
 use crate::err::{PyRes, Raised};
 use crate::obj::{Obj, Ref};
+use crate::private::is_garbage;
 use pyo3::ffi;
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
@@ -28,7 +29,7 @@ struct Fields {
     head: ffi::PyObject,
     /// What was current when it was entered; owned.
     prev: *mut ffi::PyObject,
-    /// Its variables: an immutable mapping, shared by copies. Never null.
+    /// Its variables: an immutable mapping, shared by copies. Null once the collector has cleared it.
     vars: *mut ffi::PyObject,
     weakrefs: *mut ffi::PyObject,
     entered: c_int,
@@ -131,6 +132,34 @@ pub fn exit(context: Ref<'_>) -> PyRes<()> {
     Ok(())
 }
 
+/// Leaves `from`, which must be the current one, and enters `to`. An error may leave none entered.
+#[inline(always)]
+pub fn switch(from: Ref<'_>, to: Ref<'_>) -> PyRes<()> {
+    let (old, new) = (from.as_ptr(), to.as_ptr());
+    // SAFETY: as in `exit` and `enter`, in one: what was current before the one is so before the other.
+    unsafe {
+        if let Some(current) = current()
+            && std::ptr::eq((*current).context, old)
+            && is_context(old)
+            && is_context(new)
+            && (*old.cast::<Fields>()).entered != 0
+            && (*new.cast::<Fields>()).entered == 0
+        {
+            let (left, entered) = (old.cast::<Fields>(), new.cast::<Fields>());
+            ffi::Py_INCREF(new);
+            (*entered).prev = std::mem::replace(&mut (*left).prev, std::ptr::null_mut());
+            (*entered).entered = 1;
+            (*left).entered = 0;
+            (*current).context = new;
+            (*current).version += 1;
+            ffi::Py_DECREF(old);
+            return Ok(());
+        }
+    }
+    exit(from)?;
+    enter(to)
+}
+
 /// Gives a context up. The last reference keeps it for the next [`copy_current`], without variables:
 /// their values go when they would have gone.
 #[inline(always)]
@@ -219,7 +248,7 @@ unsafe fn is_context(ptr: *mut ffi::PyObject) -> bool {
     unsafe { std::ptr::eq(ffi::Py_TYPE(ptr), &raw const ffi::PyContext_Type) }
 }
 
-/// Whether this is a context that nothing knows of: not entered, no weak references.
+/// Whether this is a whole context that nothing else knows of: not entered, no weak references.
 #[inline(always)]
 unsafe fn is_plain(ptr: *mut ffi::PyObject) -> bool {
     // SAFETY: alive; a context has these fields.
@@ -229,6 +258,9 @@ unsafe fn is_plain(ptr: *mut ffi::PyObject) -> bool {
             && (*fields).entered == 0
             && (*fields).prev.is_null()
             && (*fields).weakrefs.is_null()
+            // What the collector takes apart stays in its list, to be cleared (again).
+            && !(*fields).vars.is_null()
+            && !is_garbage(ptr)
     }
 }
 

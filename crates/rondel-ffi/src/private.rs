@@ -25,6 +25,17 @@ pub(crate) unsafe fn is_finalized(obj: *mut ffi::PyObject) -> bool {
     unsafe { *obj.cast::<usize>().sub(1) & 1 != 0 }
 }
 
+/// Whether the collector is taking the object apart right now: a bit of the header's second word that
+/// it sets on what it looks at, and leaves on what it has found to be garbage.
+///
+/// # Safety
+/// As for [`is_tracked`].
+#[inline(always)]
+pub(crate) unsafe fn is_garbage(obj: *mut ffi::PyObject) -> bool {
+    // SAFETY: as above.
+    unsafe { *obj.cast::<usize>().sub(1) & 2 != 0 }
+}
+
 /// The address of a Python object, as a key of identity.
 pub type RawObject = ffi::PyObject;
 

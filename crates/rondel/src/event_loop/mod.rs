@@ -236,12 +236,16 @@ impl LoopBase {
                 return Ok(());
             }
         }
-        // Owned first: leaving may drop the last reference to the other one, and so run Python code.
+        // The one that is left goes last: its end may run Python code.
         let context = context.own();
-        self.leave()?;
-        context::enter(context.borrow())?;
+        let left = self.entered.take().map(context::Held::new);
+        match &left {
+            None => context::enter(context.borrow())?,
+            Some(left) => context::switch(left.obj(), context.borrow())?,
+        }
         self.entered.set(Some(context));
         self.in_callback.set(true);
+        drop(left);
         Ok(())
     }
 
@@ -365,12 +369,9 @@ impl LoopBase {
 
     /// Lets go of everything scheduled. Nothing of it runs any more.
     fn empty(&self) {
-        loop {
-            // One entry at a time: dropping it may schedule others.
-            match self.pop() {
-                Some(entry) => show(&entry.unpack()),
-                None => break,
-            }
+        // One entry at a time: dropping it may schedule others.
+        while let Some(entry) = self.pop() {
+            show(&entry.unpack());
         }
         let timers = self.timers.borrow_mut().drain();
         drop(timers);

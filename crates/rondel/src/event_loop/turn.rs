@@ -239,11 +239,11 @@ fn queue_watchers(slf: Inst<'_, LoopBase>, event: &driver::FdEvent) {
 
 #[inline(always)]
 fn due_timers(slf: Inst<'_, LoopBase>) {
-    if slf.timers.borrow().is_empty() {
+    let near = slf.polled.get().saturating_add(NEAR);
+    if slf.timers.borrow().none_until(near) && !slf.is_virtual() {
         return;
     }
     let next = slf.timers.borrow_mut().next_deadline();
-    let near = slf.polled.get().saturating_add(NEAR);
     if next.is_none_or(|deadline| deadline > near && !slf.is_virtual()) {
         return;
     }

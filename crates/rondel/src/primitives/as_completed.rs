@@ -450,7 +450,7 @@ fn resume(slf: Inst<'_, AsCompleted>, sent: Ref<'_>) -> Sent {
         source: OwnCell::new(Some(slf.own())),
         getter: OwnCell::new(None),
     };
-    match coroutine::new(NextResult(get)) {
+    match coroutine::new(|| NextResult(get)) {
         Ok(coro) => Sent::Yielded(coro),
         Err(raised) => Sent::Raised(raised),
     }
@@ -477,10 +477,12 @@ fn first(slf: Inst<'_, AsCompleted>) -> PyRes<()> {
 }
 
 fn anext(slf: Inst<'_, AsCompleted>) -> PyRes<Obj> {
-    coroutine::new(NextFuture(Get {
-        source: OwnCell::new(Some(slf.own())),
-        getter: OwnCell::new(None),
-    }))
+    coroutine::new(|| {
+        NextFuture(Get {
+            source: OwnCell::new(Some(slf.own())),
+            getter: OwnCell::new(None),
+        })
+    })
 }
 
 fn itself(slf: Inst<'_, AsCompleted>) -> PyRes<Obj> {

@@ -135,16 +135,16 @@ impl<M: Machine> Class for Coroutine<M> {
     }
 }
 
-/// Makes the coroutine. It is shown to the collector when it first suspends.
+/// Makes the coroutine, its body in place. It is shown to the collector when it first suspends.
 #[inline(always)]
-pub(crate) fn new<M: Machine>(body: M) -> PyRes<Obj> {
+pub(crate) fn new<M: Machine>(body: impl FnOnce() -> M) -> PyRes<Obj> {
     let origin = if watch::traces_origins() {
         watch::coroutine_origin()?
     } else {
         None
     };
     let coroutine = || Coroutine {
-        body,
+        body: body(),
         stage: Cell::new(Stage::Created),
         waiting: Cell::new(origin.map_or(Waiting::Nothing, Waiting::Origin)),
     };

@@ -269,8 +269,9 @@ pub(super) fn to_thread(args: Args<'_>) -> PyRes<Obj> {
         }
         Some(kwargs)
     };
-    coroutine::new(ToThread {
-        args: ObjCell::new(Some(value::tuple_of(args.positional())?)),
+    let positional = value::tuple_of(args.positional())?;
+    coroutine::new(|| ToThread {
+        args: ObjCell::new(Some(positional)),
         kwargs: ObjCell::new(kwargs),
     })
 }

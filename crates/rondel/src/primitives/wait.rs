@@ -80,7 +80,7 @@ pub(super) fn wait(args: Args<'_>) -> PyRes<Obj> {
     let n = names();
     let params = [n.fs.borrow(), n.timeout.borrow(), n.return_when.borrow()];
     let [fs, timeout, return_when] = args.bind("wait", params, 1, 1)?;
-    coroutine::new(Wait {
+    coroutine::new(|| Wait {
         fs: ObjCell::new(fs.map(Ref::own)),
         timeout: ObjCell::new(timeout.and_then(Ref::not_none).map(Ref::own)),
         return_when: ObjCell::new(return_when.map(Ref::own)),

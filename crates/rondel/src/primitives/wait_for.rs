@@ -70,7 +70,7 @@ pub(super) fn wait_for(args: Args<'_>) -> PyRes<Obj> {
             (fut, timeout)
         }
     };
-    coroutine::new(WaitFor {
+    coroutine::new(|| WaitFor {
         fut: ObjCell::new(fut.map(Ref::own)),
         timeout: ObjCell::new(timeout.and_then(Ref::not_none).map(Ref::own)),
         ..WaitFor::default()

@@ -41,7 +41,7 @@ pub(super) fn put(slf: Inst<'_, Queue>, args: Args<'_>) -> PyRes<Obj> {
     if native(slf).is_none() {
         return by_asyncio(slf, c"put", &[item.unwrap_or_else(|| slf.obj())]);
     }
-    coroutine::new(Transfer::<false> {
+    coroutine::new(|| Transfer::<false> {
         queue: OwnCell::new(Some(slf.own())),
         item: ObjCell::new(item.map(Ref::own)),
         waiter: ObjCell::default(),
@@ -54,7 +54,7 @@ pub(super) fn get(slf: Inst<'_, Queue>, args: Args<'_>) -> PyRes<Obj> {
     if native(slf).is_none() {
         return by_asyncio(slf, c"get", &[]);
     }
-    coroutine::new(Transfer::<true> {
+    coroutine::new(|| Transfer::<true> {
         queue: OwnCell::new(Some(slf.own())),
         item: ObjCell::default(),
         waiter: ObjCell::default(),
@@ -239,7 +239,7 @@ pub(super) fn join(slf: Inst<'_, Queue>, args: Args<'_>) -> PyRes<Obj> {
     if slf.unfinished.get().is_none() {
         return by_asyncio(slf, c"join", &[]);
     }
-    coroutine::new(Join(OwnCell::new(Some(slf.own()))))
+    coroutine::new(|| Join(OwnCell::new(Some(slf.own()))))
 }
 
 impl Machine for Join {

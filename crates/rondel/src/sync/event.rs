@@ -50,7 +50,7 @@ fn wait(slf: Inst<'_, Event>, args: Args<'_>) -> PyRes<Obj> {
     if !args.is_empty() || args.keyword_count() > 0 {
         return Err(Builtin::Type.raise("wait() takes no arguments"));
     }
-    coroutine::new(Wait {
+    coroutine::new(|| Wait {
         event: OwnCell::new(Some(slf.own())),
         waiter: ObjCell::default(),
     })

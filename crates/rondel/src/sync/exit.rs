@@ -28,7 +28,7 @@ impl<T: Release> Default for Exit<T> {
 
 /// `__aexit__(exc_type, exc, tb)`.
 pub(super) fn exit<T: Release>(slf: Inst<'_, T>, _args: Args<'_>) -> PyRes<Obj> {
-    coroutine::new(Exit(OwnCell::new(Some(slf.own()))))
+    coroutine::new(|| Exit(OwnCell::new(Some(slf.own()))))
 }
 
 impl<T: Release> Machine for Exit<T> {

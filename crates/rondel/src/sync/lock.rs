@@ -65,7 +65,7 @@ fn acquire<const ENTER: bool>(slf: Inst<'_, Lock>, args: Args<'_>) -> PyRes<Obj>
     if !args.is_empty() || args.keyword_count() > 0 {
         return Err(Builtin::Type.raise("acquire() takes no arguments"));
     }
-    coroutine::new(Acquire::<ENTER> {
+    coroutine::new(|| Acquire::<ENTER> {
         lock: OwnCell::new(Some(slf.own())),
         waiter: ObjCell::default(),
     })

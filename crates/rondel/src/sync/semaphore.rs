@@ -60,7 +60,7 @@ fn acquire<const ENTER: bool>(slf: Inst<'_, Semaphore>, args: Args<'_>) -> PyRes
     if !args.is_empty() || args.keyword_count() > 0 {
         return Err(Builtin::Type.raise("acquire() takes no arguments"));
     }
-    coroutine::new(Acquire::<ENTER> {
+    coroutine::new(|| Acquire::<ENTER> {
         semaphore: OwnCell::new(Some(slf.own())),
         waiter: ObjCell::default(),
     })
