@@ -5,6 +5,7 @@
 
 use super::cycle::{self, Cycle};
 use super::head::{Head, Heads};
+use super::known::Known;
 use super::scope::Scopes;
 use crate::event_loop::LoopBase;
 use rondel_core::driver::Handle;
@@ -118,7 +119,7 @@ impl Door {
             cycles.len() as u64 - 1
         });
         exchange.set_tag(tag);
-        let known = self.scopes.known(conn)?;
+        let known = Known::of(conn)?;
         let scope = self.scopes.build(head, known)?;
         let cycle = cycle::new(self, tag, exchange, head, known)?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());

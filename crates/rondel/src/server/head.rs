@@ -16,12 +16,6 @@ const KEPT: usize = 256;
 const ROOM: usize = 4096;
 const LINES: usize = 128;
 
-/// Where in the text a header's name and its value end; the name begins where the last value ended.
-struct Line {
-    name_end: usize,
-    end: usize,
-}
-
 #[derive(Default)]
 pub(super) struct Head {
     pub(super) method: Method,
@@ -29,9 +23,7 @@ pub(super) struct Head {
     /// Path and query, as they came.
     target: String,
     path_end: usize,
-    /// The headers' names and values.
-    text: Vec<u8>,
-    lines: Vec<Line>,
+    pub(super) lines: Lines,
     /// The request's header map, emptied: its memory serves the response's.
     pub(super) spare: HeaderMap,
 }
@@ -47,11 +39,7 @@ impl Head {
             self.target.push_str(query);
         }
         for (name, value) in &parts.headers {
-            self.text.extend_from_slice(name.as_str().as_bytes());
-            let name_end = self.text.len();
-            self.text.extend_from_slice(value.as_bytes());
-            let end = self.text.len();
-            self.lines.push(Line { name_end, end });
+            self.lines.push(name.as_str().as_bytes(), value.as_bytes());
         }
         self.spare = parts.headers;
         self.spare.clear();
@@ -72,22 +60,54 @@ impl Head {
     pub(super) fn query(&self) -> Option<&str> {
         self.target.get(self.path_end + 1..)
     }
+}
 
-    /// Header lines.
+/// Header lines. Equal ones have the same names and values.
+#[derive(Default, PartialEq)]
+pub(super) struct Lines {
+    /// Names and values, one after the other.
+    text: Vec<u8>,
+    ends: Vec<Ends>,
+}
+
+/// Where in the text a name and its value end; the name begins where the value before ended.
+#[derive(Clone, Copy, PartialEq)]
+struct Ends {
+    name: usize,
+    value: usize,
+}
+
+impl Lines {
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.text.extend_from_slice(name);
+        let name = self.text.len();
+        self.text.extend_from_slice(value);
+        let value = self.text.len();
+        self.ends.push(Ends { name, value });
+    }
+
+    /// Becomes a copy of `other`, in the memory that is there.
+    pub(super) fn copy(&mut self, other: &Lines) {
+        self.text.clone_from(&other.text);
+        self.ends.clone_from(&other.ends);
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.lines.len()
+        self.ends.len()
+    }
+
+    /// Bytes of all names and values.
+    pub(super) fn text_len(&self) -> usize {
+        self.text.len()
     }
 
     /// Names and values.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
-        self.lines.iter().map(move |line| {
-            let pair = (
-                &self.text[start..line.name_end],
-                &self.text[line.name_end..line.end],
-            );
-            start = line.end;
-            pair
+        self.ends.iter().map(move |ends| {
+            let name = &self.text[start..ends.name];
+            start = ends.value;
+            (name, &self.text[ends.name..ends.value])
         })
     }
 }
@@ -109,13 +129,13 @@ impl Heads {
 
     /// Takes a head back that is no longer looked at.
     pub(super) fn recycle(&self, mut head: Box<Head>) {
+        let text = head.lines.text.capacity() + head.target.capacity();
+        let modest = text <= ROOM && head.lines.ends.capacity() <= LINES;
         let mut kept = self.0.borrow_mut();
-        let modest =
-            head.text.capacity() + head.target.capacity() <= ROOM && head.lines.capacity() <= LINES;
         if modest && kept.len() < KEPT {
             head.target.clear();
-            head.text.clear();
-            head.lines.clear();
+            head.lines.text.clear();
+            head.lines.ends.clear();
             kept.push(head);
         }
     }

@@ -1,13 +1,12 @@
 //! The ASGI `http` scope (ASGI specification 3.0, *HTTP & WebSocket ASGI Message Format* 2.3).
 //!
-//! The parts that never change, and those that depend on the connection, are in a template that is
-//! copied per request; objects of header names and of paths that come often are made once and shared.
+//! The parts that never change are in a template that is copied per request; what depends on the
+//! connection is made once per connection; header names, and paths that come often, are shared.
 
 use super::head::Head;
 use super::known::Known;
 use crate::consts::stock;
 use rondel_ffi::{Obj, PyRes, Ref, value};
-use rondel_http::ConnInfo;
 use rondel_http::http::{Method, Version};
 use rondel_http::target::percent_decode;
 use std::cell::RefCell;
@@ -120,23 +119,10 @@ impl Scopes {
         })
     }
 
-    /// What is known of a request's connection.
-    pub(super) fn known<'a>(&self, conn: &'a ConnInfo) -> PyRes<&'a Known> {
-        Known::of(conn, |client, server| {
-            let template = value::dict_copy(self.template.borrow())?;
-            let set = |key: &Obj, item: &Obj| {
-                value::dict_set(template.borrow(), key.borrow(), item.borrow())
-            };
-            set(&self.key.client, &client)?;
-            set(&self.key.server, &server)?;
-            Ok(template)
-        })
-    }
-
     /// A request's scope.
     pub(super) fn build(&self, head: &Head, known: &Known) -> PyRes<Obj> {
         let key = &self.key;
-        let scope = known.scope()?;
+        let scope = value::dict_copy(self.template.borrow())?;
         let set = |key: &Obj, item: Ref<'_>| value::dict_set(scope.borrow(), key.borrow(), item);
         match head.version {
             Version::HTTP_10 => set(&key.http_version, key.http_1_0.borrow())?,
@@ -157,6 +143,12 @@ impl Scopes {
         }
         let headers = known.headers(head, |name| self.header_name(name))?;
         set(&key.headers, headers.borrow())?;
+        if let Some(client) = known.client.get() {
+            set(&key.client, client.borrow())?;
+        }
+        if let Some(server) = known.server.get() {
+            set(&key.server, server.borrow())?;
+        }
         if let Some(state) = &self.state {
             set(&key.state, value::dict_copy(state.borrow())?.borrow())?;
         }
