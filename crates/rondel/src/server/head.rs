@@ -3,7 +3,7 @@
 //! hyper's target and header values are slices of that buffer. A waiting request that kept them
 //! would make hyper take another buffer, of 8 KiB and not in the caches, for every request. So the
 //! few hundred bytes are copied into memory that is used again, and the buffer stays the
-//! connection's own: this took away three of eight allocations of a request without a body.
+//! connection's own: this took away three of the seven allocations of a request without a body.
 //!
 //! Loop's thread only. No Python objects, so no GIL.
 

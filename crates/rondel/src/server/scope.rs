@@ -14,8 +14,8 @@ use std::cell::RefCell;
 const NAMES: usize = 512;
 const PATHS: usize = 256;
 
-/// Longer paths are hardly those that come again and again.
-const PATH: usize = 128;
+/// Longer paths are not shared: they name what is asked for once, or hold tokens.
+const PATH: usize = 32;
 
 /// A path as text, decoded, and as it came.
 type Path = (Obj, Obj);
