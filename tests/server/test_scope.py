@@ -73,6 +73,33 @@ def test_header_values_keep_their_bytes_without_the_spaces_around(wire: Wire) ->
     assert values["x-empty"] == ""
 
 
+def test_headers_are_those_of_the_request_whatever_the_one_before_had(wire: Wire) -> None:
+    few = ["accept: */*", "x-a: 1", "x-b: 2"]
+    requests = [
+        few,
+        few,
+        ["accept: */*", "x-a: 2", "x-b: 2"],
+        ["accept: */*", "x-a: 12", "x-b: 2"],
+        ["accept: */*", "x-a1: 2", "x-b: 2"],  # the same letters, cut elsewhere
+        ["x-b: 2", "accept: */*", "x-a: 1"],
+        ["accept: */*"],
+        [],
+        few,
+        [*few, "x-c: 3"],
+        [f"x-{i}: {i}" for i in range(60)],
+        [f"x-{i}: {i}" for i in range(60)],
+        few,
+        ["x-a: " + "long" * 1000, "x-b: 2"],
+        ["x-a: " + "long" * 1000, "x-b: 2"],
+        few,
+    ]
+    for lines in requests:
+        seen = scope(wire, headers="".join(line + "\r\n" for line in lines))
+        headers = {name["bytes"]: value["bytes"] for name, value in seen["headers"]}
+        assert len(seen["headers"]) == len(lines) + 1
+        assert headers == {"host": "test", **dict(line.split(": ") for line in lines)}
+
+
 @pytest.mark.parametrize(
     ("target", "path", "raw_path", "query_string"),
     [
@@ -95,6 +122,16 @@ def test_path_is_decoded_and_raw_path_and_query_string_are_not(
     assert seen["path"] == path
     assert seen["raw_path"] == {"bytes": raw_path}
     assert seen["query_string"] == {"bytes": query_string}
+
+
+def test_paths_that_come_again_are_not_mistaken_for_each_other(wire: Wire) -> None:
+    # Aa and BB have one hash by many a simple function.
+    tails = ["Aa", "BB", "Aa", "%41a", "Aa", "x" * 40, "BB", "x" * 40, "BB?Aa", "Aa"]
+    for tail in tails:
+        seen = scope(wire, f"/scope/{tail}")
+        path = tail.partition("?")[0]
+        assert seen["path"] == "/scope/" + path.replace("%41", "A")
+        assert seen["raw_path"] == {"bytes": "/scope/" + path}
 
 
 def test_a_path_that_is_not_utf_8_does_not_break_the_server(wire: Wire) -> None:
@@ -139,7 +176,9 @@ def test_each_request_has_its_own_scope_and_a_copy_of_the_state(server: Served) 
 
 def test_root_path_is_an_option() -> None:
     with serving("tests.server.apps:app", "--root-path", "/prefix") as served:
+        again = [served.json("/scope")["path"] for _ in range(3)]
         seen = served.json("/scope")
+    assert set(again) == {seen["path"]}
     assert seen["root_path"] == "/prefix"
     assert seen["path"] == "/prefix/scope"  # the specification's path contains the root_path
 

@@ -2,7 +2,8 @@
 
 use super::awaitable;
 use super::door::Door;
-use super::scope;
+use super::head::Head;
+use super::known::Known;
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, Callback, Future, State};
 use crate::task::{self, Task};
@@ -12,7 +13,7 @@ use rondel_ffi::freelist::FreeList;
 use rondel_ffi::local::LoopLocal;
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
 use rondel_http::http::HeaderMap;
-use rondel_http::{Event, Exchange, Request};
+use rondel_http::{Event, Exchange};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
@@ -98,21 +99,17 @@ impl Cycle {
 }
 
 pub(super) fn new(
-    door: Rc<Door>,
+    door: &Rc<Door>,
     tag: u64,
     exchange: Exchange,
-    request: Request,
-    log: bool,
+    head: &mut Head,
+    known: &Known,
 ) -> PyRes<Own<Cycle>> {
-    let log = if log {
-        let head = &request.head;
+    let log = if door.access_log.is_some() {
         Some(LogLine {
-            client: scope::addresses(&request.conn)?.client_text.clone(),
+            client: known.client_text.clone(),
             method: head.method.as_str().to_owned(),
-            target: head
-                .uri
-                .path_and_query()
-                .map_or_else(|| "/".to_owned(), |t| t.as_str().to_owned()),
+            target: head.target().to_owned(),
             version: if head.version == rondel_http::http::Version::HTTP_10 {
                 "1.0"
             } else {
@@ -124,12 +121,10 @@ pub(super) fn new(
         None
     };
     let local = OnceCell::new();
-    let mut spare = request.head.headers;
-    spare.clear();
     let _fresh = local.set(LoopLocal::new(Local {
         exchange,
-        door,
-        spare: Cell::new(Some(spare)),
+        door: Rc::clone(door),
+        spare: Cell::new(Some(std::mem::take(&mut head.spare))),
         log,
     }));
     alloc(

@@ -4,20 +4,21 @@
 //! queue with the GIL held ([`Door::enter`]). Both sides run on the loop's thread, never at once.
 
 use super::cycle::{self, Cycle};
+use super::head::{Head, Heads};
+use super::known::Known;
 use super::scope::Scopes;
 use crate::event_loop::LoopBase;
 use rondel_core::driver::Handle;
 use rondel_ffi::err::Builtin;
-use rondel_ffi::gil::Parked;
 use rondel_ffi::{Inst, Obj, Own, PyRes, Raised, call, value};
-use rondel_http::{Event, Exchange, Problem, Request, Server, Service};
+use rondel_http::{ConnInfo, Event, Exchange, Problem, Request, Server, Service};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 /// What waits for the GIL.
 enum Arrival {
-    Request(Box<Request>, Exchange),
+    Request(Box<Head>, Rc<ConnInfo>, Exchange),
     News(u64, Event),
     /// The server's last connection is closed.
     Drained,
@@ -27,6 +28,7 @@ enum Arrival {
 
 pub(crate) struct Door {
     queue: RefCell<VecDeque<Arrival>>,
+    heads: Heads,
     /// Requests in progress by tag; 0 is nobody's tag.
     cycles: RefCell<Vec<Option<Own<Cycle>>>>,
     free: RefCell<Vec<u64>>,
@@ -50,6 +52,7 @@ impl Door {
         let logger = call::call1(get.borrow(), value::str("rondel.server")?.borrow())?;
         Ok(Rc::new(Door {
             queue: RefCell::default(),
+            heads: Heads::default(),
             cycles: RefCell::new(vec![None]),
             free: RefCell::default(),
             active: Cell::new(0),
@@ -80,8 +83,10 @@ impl Door {
             let arrival = self.queue.borrow_mut().pop_front();
             match arrival {
                 None => return Ok(()),
-                Some(Arrival::Request(request, exchange)) => {
-                    if let Err(raised) = self.begin(home, *request, exchange) {
+                Some(Arrival::Request(mut head, conn, exchange)) => {
+                    let begun = self.begin(home, &mut head, &conn, exchange);
+                    self.heads.recycle(head);
+                    if let Err(raised) = begun {
                         self.start_failed(raised)?;
                     }
                 }
@@ -104,7 +109,8 @@ impl Door {
     fn begin(
         self: &Rc<Self>,
         home: Inst<'_, LoopBase>,
-        request: Request,
+        head: &mut Head,
+        conn: &ConnInfo,
         exchange: Exchange,
     ) -> PyRes<()> {
         let tag = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -113,14 +119,9 @@ impl Door {
             cycles.len() as u64 - 1
         });
         exchange.set_tag(tag);
-        let scope = self.scopes.build(&request)?;
-        let cycle = cycle::new(
-            Rc::clone(self),
-            tag,
-            exchange,
-            request,
-            self.access_log.is_some(),
-        )?;
+        let known = Known::of(conn)?;
+        let scope = self.scopes.build(head, known)?;
+        let cycle = cycle::new(self, tag, exchange, head, known)?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());
         self.active.set(self.active.get() + 1);
         cycle::start(home, &cycle, self.app.borrow(), scope.borrow())
@@ -256,9 +257,8 @@ fn arrive(door: &Weak<Door>, arrival: Arrival) {
 
 impl Service for Door {
     fn call(&self, request: Request, exchange: Exchange) {
-        self.queue
-            .borrow_mut()
-            .push_back(Arrival::Request(Box::new(request), exchange));
+        let arrival = Arrival::Request(self.heads.copy(request.head), request.conn, exchange);
+        self.queue.borrow_mut().push_back(arrival);
     }
 
     fn notify(&self, tag: u64, event: Event) {
@@ -268,12 +268,4 @@ impl Service for Door {
     fn report(&self, _problem: Problem<'_>) {
         // Broken connections and passed deadlines are the network's everyday life.
     }
-}
-
-/// Something derived from a connection's addresses, kept with the connection.
-pub(super) struct AddressCache {
-    pub(super) client: Parked,
-    pub(super) server: Parked,
-    /// `host:port` for the access log.
-    pub(super) client_text: String,
 }

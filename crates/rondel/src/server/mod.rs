@@ -13,14 +13,18 @@
 //! thread, in the turn that read the request.
 //!
 //! * `door`: the queue between the two halves, and the requests in progress.
+//! * `head`: a request's head on its way through that queue.
 //! * `cycle`: one request: its exchange, its task, who waits for its body.
-//! * `awaitable`: what `receive()` and `send()` return. `scope`, `message`: the dictionaries.
+//! * `awaitable`: what `receive()` and `send()` return. `scope`, `message`: the dictionaries; `known`:
+//!   what the scopes of a connection's requests share.
 //! * `control`: `serve_http` and the server object that Python stops.
 
 mod awaitable;
 mod control;
 mod cycle;
 mod door;
+mod head;
+mod known;
 mod message;
 mod scope;
 

@@ -1,18 +1,24 @@
 //! The ASGI `http` scope (ASGI specification 3.0, *HTTP & WebSocket ASGI Message Format* 2.3).
 //!
 //! The parts that never change are in a template that is copied per request; what depends on the
-//! connection is made once per connection; header names are made once and shared.
+//! connection is made once per connection; header names, and paths that come often, are shared.
 
-use super::door::AddressCache;
+use super::head::Head;
+use super::known::Known;
 use crate::consts::stock;
-use rondel_ffi::gil::Parked;
-use rondel_ffi::{Obj, PyRes, Ref, call, value};
-use rondel_http::http::{HeaderMap, Method, Version};
+use rondel_ffi::{Obj, PyRes, Ref, value};
+use rondel_http::http::{Method, Version};
 use rondel_http::target::percent_decode;
-use rondel_http::{Address, ConnInfo, Request};
 use std::cell::RefCell;
 
 const NAMES: usize = 512;
+const PATHS: usize = 256;
+
+/// Longer paths are not shared: they name what is asked for once, or hold tokens.
+const PATH: usize = 32;
+
+/// A path as text, decoded, and as it came.
+type Path = (Obj, Obj);
 
 pub(crate) struct Scopes {
     template: Obj,
@@ -23,6 +29,8 @@ pub(crate) struct Scopes {
     methods: Vec<(Method, Obj)>,
     /// Bytes objects of header names, by a hash of the name.
     names: RefCell<Vec<Option<Obj>>>,
+    /// The last path for each hash: a request for it anew costs a comparison.
+    paths: RefCell<Vec<Option<Path>>>,
 }
 
 struct Keys {
@@ -100,20 +108,20 @@ impl Scopes {
         .into_iter()
         .map(|m| value::str(m.as_str()).map(|text| (m, text)))
         .collect::<PyRes<Vec<_>>>()?;
-        let names = RefCell::new((0..NAMES).map(|_| None).collect());
         Ok(Scopes {
             template,
             state,
             root_path,
             key,
             methods,
-            names,
+            names: RefCell::new((0..NAMES).map(|_| None).collect()),
+            paths: RefCell::new((0..PATHS).map(|_| None).collect()),
         })
     }
 
     /// A request's scope.
-    pub(crate) fn build(&self, request: &Request) -> PyRes<Obj> {
-        let (head, key) = (&request.head, &self.key);
+    pub(super) fn build(&self, head: &Head, known: &Known) -> PyRes<Obj> {
+        let key = &self.key;
         let scope = value::dict_copy(self.template.borrow())?;
         let set = |key: &Obj, item: Ref<'_>| value::dict_set(scope.borrow(), key.borrow(), item);
         match head.version {
@@ -124,32 +132,25 @@ impl Scopes {
         if head.method != Method::GET {
             set(&key.method, self.method(&head.method)?.borrow())?;
         }
-        let path = head.uri.path();
+        let path = head.path();
         if path != "/" || !self.root_path.is_empty() {
-            set(&key.path, self.path(path)?.borrow())?;
-            let raw = if self.root_path.is_empty() {
-                value::bytes(path.as_bytes())?
-            } else {
-                value::bytes(format!("{}{path}", self.root_path).as_bytes())?
-            };
+            let (text, raw) = self.path(path)?;
+            set(&key.path, text.borrow())?;
             set(&key.raw_path, raw.borrow())?;
         }
-        if let Some(query) = head.uri.query().filter(|q| !q.is_empty()) {
+        if let Some(query) = head.query().filter(|q| !q.is_empty()) {
             set(&key.query_string, value::bytes(query.as_bytes())?.borrow())?;
         }
-        set(&key.headers, self.headers(&head.headers)?.borrow())?;
-        let addresses = addresses(&request.conn)?;
-        if let Some(client) = addresses.client.get() {
+        let headers = known.headers(head, |name| self.header_name(name))?;
+        set(&key.headers, headers.borrow())?;
+        if let Some(client) = known.client.get() {
             set(&key.client, client.borrow())?;
         }
-        if let Some(server) = addresses.server.get() {
+        if let Some(server) = known.server.get() {
             set(&key.server, server.borrow())?;
         }
         if let Some(state) = &self.state {
-            set(
-                &key.state,
-                call::method(value::intern(c"copy")?.borrow(), [state.borrow()])?.borrow(),
-            )?;
+            set(&key.state, value::dict_copy(state.borrow())?.borrow())?;
         }
         Ok(scope)
     }
@@ -161,30 +162,35 @@ impl Scopes {
         }
     }
 
-    /// The path, percent-decoded; what is not UTF-8 is replaced, as servers do.
-    fn path(&self, path: &str) -> PyRes<Obj> {
-        if !path.contains('%') && self.root_path.is_empty() {
-            return value::str(path);
+    /// The path, percent-decoded, what is not UTF-8 replaced, as servers do; and the path as it came.
+    fn path(&self, path: &str) -> PyRes<Path> {
+        if path.len() > PATH {
+            return self.make_path(path);
         }
-        let decoded = percent_decode(path.as_bytes());
-        value::str(&format!(
-            "{}{}",
-            self.root_path,
-            String::from_utf8_lossy(&decoded)
-        ))
+        let at = slot(path.as_bytes());
+        let known = self.paths.borrow()[at].clone();
+        if let Some((text, raw)) = known
+            && value::bytes_of(raw.borrow())
+                .and_then(|raw| raw.strip_prefix(self.root_path.as_bytes()))
+                == Some(path.as_bytes())
+        {
+            return Ok((text, raw));
+        }
+        let made = self.make_path(path)?;
+        let old = self.paths.borrow_mut()[at].replace(made.clone());
+        drop(old);
+        Ok(made)
     }
 
-    /// `[(name, value), …]`, names in lower case as hyper gives them.
-    fn headers(&self, headers: &HeaderMap) -> PyRes<Obj> {
-        let list = value::list_with(headers.len())?;
-        for (i, (name, content)) in headers.iter().enumerate() {
-            let pair = value::tuple([
-                self.header_name(name.as_str().as_bytes())?,
-                value::bytes(content.as_bytes())?,
-            ])?;
-            value::list_init(list.borrow(), i, pair);
+    fn make_path(&self, path: &str) -> PyRes<Path> {
+        let root = &self.root_path;
+        if root.is_empty() && !path.contains('%') {
+            return Ok((value::str(path)?, value::bytes(path.as_bytes())?));
         }
-        Ok(list)
+        let decoded = percent_decode(path.as_bytes());
+        let text = format!("{root}{}", String::from_utf8_lossy(&decoded));
+        let raw = format!("{root}{path}");
+        Ok((value::str(&text)?, value::bytes(raw.as_bytes())?))
     }
 
     fn header_name(&self, name: &[u8]) -> PyRes<Obj> {
@@ -207,54 +213,11 @@ impl Scopes {
     }
 }
 
-/// The connection's `client` and `server`, made for its first request.
-pub(super) fn addresses(conn: &ConnInfo) -> PyRes<&AddressCache> {
-    if conn.cache.get().is_none() {
-        let made = AddressCache {
-            client: Parked::new(client(&conn.peer)?),
-            server: Parked::new(server(&conn.local)?),
-            client_text: match &conn.peer {
-                Address::Tcp(peer) => peer.to_string(),
-                Address::Unix(_) => "unix".to_owned(),
-            },
-        };
-        let _first = conn.cache.set(Box::new(made));
-    }
-    match conn
-        .cache
-        .get()
-        .and_then(|any| any.downcast_ref::<AddressCache>())
-    {
-        Some(cache) => Ok(cache),
-        None => {
-            Err(rondel_ffi::err::Builtin::Runtime
-                .raise("the connection's cache holds something else"))
-        }
-    }
-}
-
-fn client(peer: &Address) -> PyRes<Obj> {
-    match peer {
-        Address::Tcp(addr) => value::tuple([
-            value::str(&addr.ip().to_string())?,
-            value::int(i64::from(addr.port()))?,
-        ]),
-        Address::Unix(_) => Ok(Obj::none()),
-    }
-}
-
-fn server(local: &Address) -> PyRes<Obj> {
-    match local {
-        Address::Tcp(addr) => value::tuple([
-            value::str(&addr.ip().to_string())?,
-            value::int(i64::from(addr.port()))?,
-        ]),
-        Address::Unix(path) => {
-            let text = path
-                .as_ref()
-                .map(|p| p.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            value::tuple([value::str(&text)?, Obj::none()])
-        }
-    }
+/// Where a path is among the known ones. Not proof against collisions made on purpose: they cost
+/// what a path costs that is not known.
+fn slot(path: &[u8]) -> usize {
+    let hash = path.iter().fold(0_u32, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(u32::from(*byte))
+    });
+    hash as usize % PATHS
 }

@@ -1,0 +1,118 @@
+//! What is known of a connection: made for its first request, used by those that follow.
+//!
+//! * Its addresses, as scopes have them.
+//! * The header lines of its last request. Clients repeat themselves, so that a line which is the
+//!   same, in the same place, is the same tuple: not two objects made and destroyed for each line.
+//!   They are compared as text, in one piece if nothing has changed: the objects are out of the
+//!   caches by the next request, and to look into each would cost as much as to make it.
+//!
+//! Made and used with the GIL held, but dropped along with the connection, without it: [`Parked`].
+
+use super::head::{Head, Lines};
+use rondel_ffi::err::Builtin;
+use rondel_ffi::gil::Parked;
+use rondel_ffi::{Obj, PyRes, value};
+use rondel_http::{Address, ConnInfo};
+use std::cell::RefCell;
+
+/// Heads of more lines or text than this are not remembered.
+const LINES: usize = 32;
+const TEXT: usize = 2048;
+
+pub(super) struct Known {
+    pub(super) client: Parked,
+    pub(super) server: Parked,
+    /// `host:port` for the access log.
+    pub(super) client_text: String,
+    last: RefCell<Last>,
+}
+
+/// The header lines of the last request: as text, and `(name, value)` of each.
+#[derive(Default)]
+struct Last {
+    lines: Lines,
+    pairs: Vec<Parked>,
+}
+
+impl Known {
+    pub(super) fn of(conn: &ConnInfo) -> PyRes<&Known> {
+        if conn.cache.get().is_none() {
+            let made = Known {
+                client: Parked::new(client(&conn.peer)?),
+                server: Parked::new(server(&conn.local)?),
+                client_text: match &conn.peer {
+                    Address::Tcp(peer) => peer.to_string(),
+                    Address::Unix(_) => "unix".to_owned(),
+                },
+                last: RefCell::default(),
+            };
+            let _first = conn.cache.set(Box::new(made));
+        }
+        let known = conn.cache.get().and_then(|any| any.downcast_ref::<Known>());
+        known.ok_or_else(|| Builtin::Runtime.raise("the connection's cache holds something else"))
+    }
+
+    /// `[(name, value), …]`; `name` makes the objects of names.
+    pub(super) fn headers(&self, head: &Head, name: impl Fn(&[u8]) -> PyRes<Obj>) -> PyRes<Obj> {
+        let lines = &head.lines;
+        let list = value::list_with(lines.len())?;
+        // Out of the cell while objects are made, which may run finalizers.
+        let mut last = self.last.take();
+        let same = last.lines == *lines;
+        let kept = lines.len() <= LINES && lines.text_len() <= TEXT;
+        if !kept {
+            last = Last::default();
+        }
+        {
+            let mut before = last.lines.iter();
+            for (i, line) in lines.iter().enumerate() {
+                let repeats = same || before.next() == Some(line);
+                let known = last.pairs.get(i).filter(|_| repeats);
+                let pair = match known.and_then(Parked::get) {
+                    Some(pair) => pair,
+                    None => value::tuple([name(line.0)?, value::bytes(line.1)?])?,
+                };
+                if kept && !repeats {
+                    let parked = Parked::new(pair.clone());
+                    match last.pairs.get_mut(i) {
+                        Some(old) => *old = parked,
+                        None => last.pairs.push(parked),
+                    }
+                }
+                value::list_init(list.borrow(), i, pair);
+            }
+        }
+        if kept && !same {
+            last.lines.copy(lines);
+            last.pairs.truncate(lines.len());
+        }
+        self.last.replace(last);
+        Ok(list)
+    }
+}
+
+fn client(peer: &Address) -> PyRes<Obj> {
+    match peer {
+        Address::Tcp(addr) => value::tuple([
+            value::str(&addr.ip().to_string())?,
+            value::int(i64::from(addr.port()))?,
+        ]),
+        Address::Unix(_) => Ok(Obj::none()),
+    }
+}
+
+fn server(local: &Address) -> PyRes<Obj> {
+    match local {
+        Address::Tcp(addr) => value::tuple([
+            value::str(&addr.ip().to_string())?,
+            value::int(i64::from(addr.port()))?,
+        ]),
+        Address::Unix(path) => {
+            let text = path
+                .as_ref()
+                .map(|p| p.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            value::tuple([value::str(&text)?, Obj::none()])
+        }
+    }
+}
