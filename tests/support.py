@@ -38,6 +38,15 @@ RUNTIMES = ("asyncio",) if ONLY_ASYNCIO else ("asyncio", "rondel", "asyncio-on-r
 PATIENCE = 10.0
 
 
+def mentions(function: Any, name: str) -> bool:
+    """Whether a Python function uses that name or has an inner function of it: how a test knows a
+    patch release of asyncio that has a mistake which later ones mended.
+    """
+    code = function.__code__
+    inner = (getattr(constant, "co_name", None) for constant in code.co_consts)
+    return name in code.co_names or name in inner
+
+
 class Leak(AssertionError):
     """A test left something behind."""
 

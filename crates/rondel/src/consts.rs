@@ -107,6 +107,9 @@ pub(crate) struct Stock {
     pub(crate) timeout: Obj,
     pub(crate) timeout_at: Obj,
     pub(crate) timeout_class: Obj,
+    /// asyncio's `Timeout` compares with the cancel requests that were there on entry, and says what
+    /// the TimeoutError comes from.
+    pub(crate) timeout_compares: bool,
     pub(crate) isfuture: Obj,
     pub(crate) get_running_loop: Obj,
     pub(crate) stop_async_iteration: Obj,
@@ -183,6 +186,13 @@ fn has_constant(function: &Obj, constant: Ref<'_>) -> PyRes<bool> {
     value::any(constants.borrow(), |found| Ok(found.is(constant)))
 }
 
+/// Whether a Python function uses a global or an attribute of that name.
+fn names_attribute(function: &Obj, name: &str) -> PyRes<bool> {
+    let code = attr(function, c"__code__")?;
+    let used = attr(&code, c"co_names")?;
+    value::any(used.borrow(), |found| Ok(value::str_text(found)? == name))
+}
+
 /// Looks everything up; called by the module's initialisation.
 pub(crate) fn load() -> PyRes<()> {
     let names = Names::load()?;
@@ -229,6 +239,10 @@ pub(crate) fn load() -> PyRes<()> {
         current_task: attr(&tasks, c"current_task")?,
         timeout: attr(&timeouts, c"timeout")?,
         timeout_at: attr(&timeouts, c"timeout_at")?,
+        timeout_compares: names_attribute(
+            &attr(&attr(&timeouts, c"Timeout")?, c"__aexit__")?,
+            "_cancelling",
+        )?,
         timeout_class: attr(&timeouts, c"Timeout")?,
         get_running_loop: attr(&events, c"get_running_loop")?,
         stop_async_iteration: attr(&call::import(c"builtins")?, c"StopAsyncIteration")?,

@@ -208,6 +208,14 @@ pub(super) fn stop_alarm(home: Option<Own<LoopBase>>, alarm: &Cell<Option<TimerK
     }
 }
 
+/// `TimeoutError()`, raised while `exc` is handled.
+#[cold]
+pub(super) fn timeout_error_in(exc: Obj) -> PyRes<rondel_ffi::Raised> {
+    let error = call::call0(Builtin::Timeout.class())?;
+    err::set_context(error.borrow(), exc);
+    Ok(err::raise_instance(error.borrow()))
+}
+
 /// `TimeoutError() from exc`, raised while `exc` is handled.
 pub(super) fn timeout_error_from(exc: Obj) -> PyRes<Obj> {
     let error = call::call0(Builtin::Timeout.class())?;

@@ -285,7 +285,12 @@ pub(super) fn left(slf: Inst<'_, Timeout>, exc: Option<Ref<'_>>) -> PyRes<()> {
     }
     slf.stage.set(Stage::Expired);
     let left = task::uncancel_one(task.inst());
-    if left > slf.cancelling.get() {
+    let before = if stock().timeout_compares {
+        slf.cancelling.get()
+    } else {
+        0
+    };
+    if left > before {
         return Ok(());
     }
     let Some(exc) = exc else {
@@ -293,6 +298,9 @@ pub(super) fn left(slf: Inst<'_, Timeout>, exc: Option<Ref<'_>>) -> PyRes<()> {
     };
     let exact = exc.type_of().is(crate::consts::cancelled_class());
     if exact || (cfg!(Py_3_13) && task::is_cancelled(exc)) {
+        if !stock().timeout_compares {
+            return Err(super::hops::timeout_error_in(exc.own())?);
+        }
         let timeout = super::hops::timeout_error_from(exc.own())?;
         return Err(err::raise_instance(timeout.borrow()));
     }
