@@ -132,6 +132,8 @@ def measure(options: argparse.Namespace) -> Run:
     of_checkout = environment.rondel and options.rondel_wheel is None
     commit = checkout_commit() if of_checkout else None
     run = Run(about(environment, rounds, options.quick, commit))
+    if options.freeze:
+        run.about["collector"] = "frozen"
     start = time.monotonic()
     if "tasks" in options.parts:
         runtimes = tasks.available(environment, options.peers)

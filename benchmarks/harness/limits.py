@@ -44,18 +44,20 @@ class Verdict:
         return f"{self.word:6}  {name:24} {ratio:>6} x {limit.against:8} (limit {limit.at_most:g})"
 
 
-def read(path: Path) -> Iterator[Limit]:
+def read(path: Path, frozen: bool = False) -> Iterator[Limit]:
+    """The limits; `frozen_at_most` stands instead of `at_most` for a run with the collector frozen."""
     with path.open("rb") as file:
         document = tomllib.load(file)
     for row in document["limit"]:
-        for against, at_most in row["at_most"].items():
+        ratios = row["at_most"] | (row.get("frozen_at_most", {}) if frozen else {})
+        for against, at_most in ratios.items():
             yield Limit(row["part"], row["case"], against, float(at_most))
 
 
 def check(run: Run, path: Path) -> list[Verdict]:
     """One verdict a limit; a part or a case that the run left out is absent, not passed."""
     verdicts = []
-    for limit in read(path):
+    for limit in read(path, frozen=run.about.get("collector") == "frozen"):
         figures = run.part(limit.part)
         ratio = figures.ratio(limit.case, "rondel", limit.against)
         verdicts.append(Verdict(limit, ratio, figures.failed(limit.case, "rondel")))
