@@ -49,6 +49,7 @@ class Interpreter:
         self.trace: list[Any] = []
         self.ends: list[Any] = []
         self.stuck = False
+        self.unfinished = True
         self.tasks: list[Any] = []
         self.names: dict[str, str] = {}
         self.deadlines: set[float] = set()
@@ -67,9 +68,6 @@ class Interpreter:
             self.ends.append((message, plain(context.get("exception"))))
         else:
             self.note("handler", message, context.get("exception"))
-
-    def ignored(self, unraisable: Any) -> None:
-        self.ends.append(("ignored", plain(unraisable.exc_value)))
 
     def note(self, *what: Any) -> None:
         try:
@@ -372,6 +370,7 @@ class Interpreter:
         else:
             self.stuck = True
             self.note("stuck")
+        self.unfinished = self.stuck
         for task in self.tasks:
             if task.done():
                 self.note("outcome", task.get_name(), task.cancelled() or plain(task.exception()))
@@ -390,22 +389,28 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
     gc.disable()
     hook = sys.unraisablehook
     interpreter = Interpreter(aio, loop)
-    sys.unraisablehook = interpreter.ignored
+    trace, ends = interpreter.trace, interpreter.ends
+    sys.unraisablehook = lambda unraisable: ends.append(("ignored", plain(unraisable.exc_value)))
     try:
         loop.run_until_complete(interpreter.main(program))
     except BaseException as exc:
-        interpreter.trace.append(("main", plain(exc)))
+        trace.append(("main", plain(exc)))
         if not isinstance(exc, Exception | asyncio.CancelledError):
             raise
     finally:
         # Not by a Runner: it would wait for ever for what noted itself as stuck.
         loop.close()
-        interpreter.tasks.clear()
-        interpreter.futures.clear()
+        stuck, unfinished = interpreter.stuck, interpreter.unfinished
+        # Whatever is alive in a collection is old after it. Loops that nobody collects make each
+        # all_tasks() slower: with these two alive the trees took time that grew as their square.
+        del interpreter, loop
         gc.collect(0)  # all that was made since the last run
+        if unfinished:
+            # The ends of its coroutines have kept others alive, which are old by now: they would end,
+            # and complain, at any later time.
+            gc.collect()
         sys.unraisablehook = hook
         if collecting:
             gc.enable()
     # What a stuck program leaves ends in any order, and complains of the others' ends.
-    ends = [] if interpreter.stuck else sorted(interpreter.ends, key=repr)
-    return [*interpreter.trace, *ends]
+    return trace if stuck else [*trace, *sorted(ends, key=repr)]
