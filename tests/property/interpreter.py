@@ -48,7 +48,6 @@ class Interpreter:
         self.loop = loop
         self.trace: list[Any] = []
         self.ends: list[Any] = []
-        self.stuck = False
         self.unfinished = True
         self.tasks: list[Any] = []
         self.names: dict[str, str] = {}
@@ -363,14 +362,13 @@ class Interpreter:
         for _ in range(ROUNDS):
             left = self.left()
             if not left:
+                self.unfinished = False
                 break
             for task in left:
                 task.cancel("the end")
             await self.aio.wait(left, timeout=self.delay(1))
         else:
-            self.stuck = True
             self.note("stuck")
-        self.unfinished = self.stuck
         for task in self.tasks:
             if task.done():
                 self.note("outcome", task.get_name(), task.cancelled() or plain(task.exception()))
@@ -400,7 +398,7 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
     finally:
         # Not by a Runner: it would wait for ever for what noted itself as stuck.
         loop.close()
-        stuck, unfinished = interpreter.stuck, interpreter.unfinished
+        closed, unfinished = len(trace), interpreter.unfinished
         # Whatever is alive in a collection is old after it. Loops that nobody collects make each
         # all_tasks() slower: with these two alive the trees took time that grew as their square.
         del interpreter, loop
@@ -412,5 +410,7 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
         sys.unraisablehook = hook
         if collecting:
             gc.enable()
-    # What a stuck program leaves ends in any order, and complains of the others' ends.
-    return trace if stuck else [*trace, *sorted(ends, key=repr)]
+    if unfinished:
+        # What it leaves ends in any order, and complains of the others' ends.
+        return trace[:closed]
+    return [*trace, *sorted(ends, key=repr)]
