@@ -150,6 +150,7 @@ async def test_a_reset_reaches_the_reader(aio: ModuleType) -> None:
     await server.wait_closed()
 
 
+@pytest.mark.later_asyncio
 async def test_an_error_in_the_client_handler_is_reported(runtime: Runtime) -> None:
     async def broken(reader: Any, writer: Any) -> None:
         writer.close()

@@ -227,6 +227,7 @@ async def test_pause_reading_stops_data_until_resume(aio: ModuleType) -> None:
         await server.received(10)
 
 
+@pytest.mark.later_asyncio
 async def test_reading_paused_in_connection_made_stays_paused(aio: ModuleType) -> None:
     class Paused(Recorder):
         def connection_made(self, transport: Any) -> None:

@@ -224,6 +224,7 @@ def test_the_oracle_agrees_with_itself_and_the_programs_are_rich() -> None:
         assert sign in text
 
 
+@pytest.mark.later_asyncio
 @pytest.mark.skipif(ONLY_ASYNCIO, reason="RONDEL_TEST_ONLY_ASYNCIO is set")
 @pytest.mark.parametrize("names", ["rondel", "asyncio"])
 @pytest.mark.parametrize("seed", SEEDS)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.safety.workloads import WORKLOADS, forever
 
-COUNT = 20
+COUNT = 100
 
 
 def main(names: list[str]) -> None:

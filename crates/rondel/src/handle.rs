@@ -5,7 +5,7 @@
 //! handle kept by the user keeps nothing else alive. Watchers of descriptors run many times.
 
 use crate::consts::names;
-use crate::event_loop::{Due, LoopBase};
+use crate::event_loop::{self, Due, LoopBase};
 use crate::future::{self, call_handler};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, track};
@@ -188,6 +188,10 @@ pub(crate) fn for_callback(
     future: Obj,
     context: Obj,
 ) -> PyRes<Own<Handle>> {
+    if home.debug.get() {
+        // asyncio calls `call_soon`, which checks.
+        event_loop::debug_checks(home, Some(&function.borrow()), "call_soon", true)?;
+    }
     let handle = alloc(payload(home, function, context, &[])?, false)?;
     handle.first.set(Some(future));
     remember_source(home, &handle)?;
