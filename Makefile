@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .PHONY: help tools build dev demo test test-rust test-python test-all bench lint lint-rust \
-        lint-python conformance conformance-tasks conformance-all clean
+        lint-python conformance conformance-tasks conformance-all test-debug test-valgrind soak clean
 
 help: ## this list
 	@printf 'usage: make TARGET [PYTHON=python3] [VENV=.venv]\n\n'
@@ -75,6 +75,23 @@ test-all: ## the tests on every CPython found here (3.11, 3.12, 3.13)
 	    echo "== CPython $$version"; \
 	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" || exit 1; \
 	done
+
+# A debug build of CPython (Debian: python3-dbg) checks its own invariants and counts all references.
+# With an ordinary one (PYTHON_DEBUG=python3) it is the debug allocator and asyncio's debug mode.
+PYTHON_DEBUG ?= python3-dbg
+DEBUG_TESTS ?= tests/runtime tests/net tests/property tests/safety
+
+test-debug: ## the tests of the object and task layer on a debug build of CPython (python3-dbg)
+	@$(MAKE) --no-print-directory test-python PYTHON="$(PYTHON_DEBUG)" VENV=.venv-debug \
+	    RONDEL_TREES=1000 PYTHONMALLOC=debug TESTS="$(DEBUG_TESTS)"
+	@$(MAKE) --no-print-directory test-python PYTHON="$(PYTHON_DEBUG)" VENV=.venv-debug INSTALL= \
+	    RONDEL_TREES=1000 PYTHONDEVMODE=1 TESTS="$(DEBUG_TESTS)"
+
+test-valgrind: $(VENV)/.test-ready ## every type slot under valgrind, without recycled memory (minutes)
+	@scripts/valgrind.sh $(BIN)/python
+
+soak: $(INSTALL) $(VENV)/.test-ready ## a million operations of each primitive; memory must not grow
+	@$(BIN)/python -m tests.safety soak $(ARGS)
 
 lint: lint-rust lint-python ## formatting, clippy, ruff, mypy, stubtest
 

@@ -14,12 +14,13 @@ import gc
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
-from tests.support import ONLY_ASYNCIO, RUNTIMES, Runtime
+from tests.support import EARLY_311, ONLY_ASYNCIO, RUNTIMES, Runtime
 
 SECONDS_PER_TEST = 30
 
@@ -28,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "rondel_server: about Rondel's server alone, not for RONDEL_TEST_SERVER"
     )
+    config.addinivalue_line("markers", "later_asyncio: about what asyncio fixed in 3.11.7 or before")
+    config.addinivalue_line("markers", "no_debug_mode: assumes that asyncio's debug mode is off")
     config.addinivalue_line("filterwarnings", "error")
     # Python 3.14 deprecates policies; the suites use them where asyncio still has them.
     config.addinivalue_line("filterwarnings", "ignore:.*event_loop_policy:DeprecationWarning")
@@ -47,6 +50,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if oracle and item.get_closest_marker("rondel_server") is not None:
             item.add_marker(pytest.mark.skip(reason="about Rondel's server alone"))
+        if EARLY_311 and item.get_closest_marker("later_asyncio") is not None:
+            item.add_marker(pytest.mark.skip(reason="asyncio has a bug there before 3.11.7"))
+        if sys.flags.dev_mode and item.get_closest_marker("no_debug_mode") is not None:
+            item.add_marker(pytest.mark.skip(reason="-X dev turns asyncio's debug mode on"))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
     # Each test ends with a full collection: keep what exists by now out of it.

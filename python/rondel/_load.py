@@ -30,6 +30,11 @@ def _refusal() -> str | None:
 
 def _explain(error: ImportError) -> str:
     """One line about a native module that is absent or does not load."""
+    if "subinterpreters" in str(error):
+        return (
+            "rondel works in the main interpreter only, not in subinterpreters "
+            "(under mod_wsgi: WSGIApplicationGroup %{GLOBAL})"
+        )
     wanted = f"CPython {sys.version_info[0]}.{sys.version_info[1]}"
     if not isinstance(error, ModuleNotFoundError) or error.name != "rondel._rondel":
         return f"rondel's native module does not load in {wanted} ({error}): try `{_REINSTALL}`"

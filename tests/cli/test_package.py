@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import rondel
+from tests.support import python
 
 OWN = {
     "EventLoop",
@@ -145,6 +146,50 @@ def test_a_native_module_that_does_not_load_is_told(copy: Path) -> None:
     (copy / "rondel" / "_rondel.abi3.so").write_bytes(b"not a library")
     line = fails_to_import(copy)
     assert "does not load" in line
+
+
+SUBINTERPRETERS = """
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+exec(sys.argv[1])  # "import rondel", or nothing: the main interpreter has it already, or not
+for config in [("isolated",), ("legacy",)] if sys.version_info >= (3, 13) else [()]:
+    sub = interpreters.create(*config)
+    failed = interpreters.run_string(sub, "try: import rondel\\nexcept ImportError as e: print(e)")
+    assert failed is None, failed
+    interpreters.destroy(sub)
+import rondel
+assert rondel.run(rondel.sleep(0, "main")) == "main"
+"""
+
+
+@pytest.mark.parametrize("before", ["import rondel", ""])
+def test_subinterpreters_are_refused(before: str) -> None:
+    # Types are statics of the process: another interpreter's would replace those of the main one.
+    ended = python(SUBINTERPRETERS, before)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert len(lines) == (2 if sys.version_info >= (3, 13) else 1)
+    for line in lines:
+        assert line.startswith("rondel works in the main interpreter only"), line
+
+
+def test_a_second_import_gives_the_same_types() -> None:
+    ended = python(
+        "import sys, asyncio, rondel as first\n"
+        "loop = first.new_event_loop()\n"
+        "future = loop.create_future()\n"
+        "for name in [name for name in sys.modules if name.startswith('rondel')]:\n"
+        "    del sys.modules[name]\n"
+        "import rondel as second\n"
+        "assert second is not first and second.Task is first.Task\n"
+        "assert type(second.new_event_loop().create_future()) is type(future)\n"
+        "async def main(): return await second.gather(first.sleep(0, 1), asyncio.sleep(0, 2))\n"
+        "print(loop.run_until_complete(main()), second.run(main()), second.__version__)\n"
+    )
+    assert ended.stdout == f"[1, 2] [1, 2] {rondel.__version__}\n", ended.stderr
 
 
 def test_free_threaded_builds_are_refused(copy: Path) -> None:

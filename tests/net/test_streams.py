@@ -1,6 +1,5 @@
 """open_connection and start_server: asyncio's streams over the runtime's transports."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE, Runtime, mentions
+from tests.support import PATIENCE, Runtime
 
 Handler = Callable[[Any, Any], Awaitable[None]]
 
@@ -151,10 +150,7 @@ async def test_a_reset_reaches_the_reader(aio: ModuleType) -> None:
     await server.wait_closed()
 
 
-@pytest.mark.skipif(
-    not mentions(asyncio.StreamReaderProtocol.connection_made, "callback"),
-    reason="asyncio's first 3.11 releases leave it to the task's end",
-)
+@pytest.mark.later_asyncio
 async def test_an_error_in_the_client_handler_is_reported(runtime: Runtime) -> None:
     async def broken(reader: Any, writer: Any) -> None:
         writer.close()

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import socket
 import sys
-from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.net.peers import Recorder, connected, listening_socket, until_closed
-from tests.support import Runtime, mentions, spin
+from tests.support import Runtime, spin
 
 
 async def serve(
@@ -228,11 +227,8 @@ async def test_pause_reading_stops_data_until_resume(aio: ModuleType) -> None:
         await server.received(10)
 
 
-async def test_reading_paused_in_connection_made_stays_paused(runtime: Runtime) -> None:
-    aio = runtime.aio
-    if not (runtime.native or mentions(_SelectorTransport._add_reader, "is_reading")):
-        pytest.skip("asyncio's first 3.11 releases read on")
-
+@pytest.mark.later_asyncio
+async def test_reading_paused_in_connection_made_stays_paused(aio: ModuleType) -> None:
     class Paused(Recorder):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)

@@ -48,7 +48,7 @@ class Interpreter:
         self.loop = loop
         self.trace: list[Any] = []
         self.ends: list[Any] = []
-        self.stuck = False
+        self.unfinished = True
         self.tasks: list[Any] = []
         self.names: dict[str, str] = {}
         self.deadlines: set[float] = set()
@@ -67,9 +67,6 @@ class Interpreter:
             self.ends.append((message, plain(context.get("exception"))))
         else:
             self.note("handler", message, context.get("exception"))
-
-    def ignored(self, unraisable: Any) -> None:
-        self.ends.append(("ignored", plain(unraisable.exc_value)))
 
     def note(self, *what: Any) -> None:
         try:
@@ -365,12 +362,12 @@ class Interpreter:
         for _ in range(ROUNDS):
             left = self.left()
             if not left:
+                self.unfinished = False
                 break
             for task in left:
                 task.cancel("the end")
             await self.aio.wait(left, timeout=self.delay(1))
         else:
-            self.stuck = True
             self.note("stuck")
         for task in self.tasks:
             if task.done():
@@ -390,22 +387,30 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
     gc.disable()
     hook = sys.unraisablehook
     interpreter = Interpreter(aio, loop)
-    sys.unraisablehook = interpreter.ignored
+    trace, ends = interpreter.trace, interpreter.ends
+    sys.unraisablehook = lambda unraisable: ends.append(("ignored", plain(unraisable.exc_value)))
     try:
         loop.run_until_complete(interpreter.main(program))
     except BaseException as exc:
-        interpreter.trace.append(("main", plain(exc)))
+        trace.append(("main", plain(exc)))
         if not isinstance(exc, Exception | asyncio.CancelledError):
             raise
     finally:
         # Not by a Runner: it would wait for ever for what noted itself as stuck.
         loop.close()
-        interpreter.tasks.clear()
-        interpreter.futures.clear()
+        closed, unfinished = len(trace), interpreter.unfinished
+        # Whatever is alive in a collection is old after it. Loops that nobody collects make each
+        # all_tasks() slower: with these two alive the trees took time that grew as their square.
+        del interpreter, loop
         gc.collect(0)  # all that was made since the last run
+        if unfinished:
+            # The ends of its coroutines have kept others alive, which are old by now: they would end,
+            # and complain, at any later time.
+            gc.collect()
         sys.unraisablehook = hook
         if collecting:
             gc.enable()
-    # What a stuck program leaves ends in any order, and complains of the others' ends.
-    ends = [] if interpreter.stuck else sorted(interpreter.ends, key=repr)
-    return [*interpreter.trace, *ends]
+    if unfinished:
+        # What it leaves ends in any order, and complains of the others' ends.
+        return trace[:closed]
+    return [*trace, *sorted(ends, key=repr)]

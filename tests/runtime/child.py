@@ -114,7 +114,13 @@ def in_child(
                 body.__module__,
                 body.__name__,
                 way,
-                env={"RONDEL_TEST_CHILD": "1", "PYTHONMALLOC": "debug", **(env or {})},
+                # Not in -X dev: asyncio's debug mode reports what is slow, and checks threads.
+                env={
+                    "RONDEL_TEST_CHILD": "1",
+                    "PYTHONMALLOC": "debug",
+                    "PYTHONDEVMODE": "",
+                    **(env or {}),
+                },
                 timeout=seconds,
             )
             said = f"{way}: status {ended.returncode}\n{ended.stdout[-2000:]}{ended.stderr[-6000:]}"

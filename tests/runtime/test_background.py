@@ -505,6 +505,7 @@ def warned(make: Any) -> str:
     return str(warning.message)
 
 
+@pytest.mark.no_debug_mode
 @NATIVE
 @pytest.mark.parametrize("kind", ["own", "sleep", "wait"])
 async def test_a_coroutine_that_nobody_awaits_names_its_line(
@@ -526,6 +527,7 @@ async def test_a_coroutine_that_nobody_awaits_names_its_line(
     assert text.count("File ") == 1
 
 
+@pytest.mark.no_debug_mode
 async def test_off_it_is_the_interpreters_warning_alone(runtime: Runtime) -> None:
     assert warned(lambda: rondel.sleep(1)) == "coroutine 'sleep' was never awaited"
     assert warned(boom) == "coroutine 'boom' was never awaited"
@@ -555,6 +557,7 @@ def test_a_native_coroutine_has_its_origin(watched: None) -> None:
     rondel.watch_tasks()
 
 
+@pytest.mark.no_debug_mode
 def test_a_loop_in_another_thread_tracks_too(watched: None) -> None:
     depths: list[int] = []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -253,6 +254,31 @@ async def test_cancelling_counts_and_uncancel_counts_back(aio: ModuleType) -> No
     task.uncancel()
     with pytest.raises(aio.CancelledError):
         await task
+
+
+async def test_a_cancel_taken_back_before_the_sleep_it_meets_is_not_counted_again(
+    aio: ModuleType,
+) -> None:
+    # Found by a random tree (seed 10008587). Before 3.13 the sleep is cancelled all the same.
+    counts: list[int] = []
+
+    async def body() -> None:
+        task = aio.current_task()
+        task.cancel()
+        task.uncancel()
+        counts.append(task.cancelling())
+        try:
+            await aio.sleep(0.001)
+        except aio.CancelledError:
+            counts.append(task.cancelling())
+        task.cancel()
+        counts.append(task.cancelling())
+        with contextlib.suppress(aio.CancelledError):
+            await aio.sleep(60)
+        counts.append(task.cancelling())
+
+    await aio.create_task(body())
+    assert counts == ([0, 0, 1, 1] if sys.version_info < (3, 13) else [0, 1, 1])
 
 
 async def test_a_second_cancel_interrupts_the_cleanup(aio: ModuleType) -> None:

@@ -327,6 +327,19 @@ async def test_a_bare_yield_of_a_future_is_refused(aio: ModuleType) -> None:
         await Bad()
 
 
+def test_debug_mode_checks_the_callbacks_of_a_done_future(loop: Loop) -> None:
+    loop.set_debug(True)
+    future = loop.create_future()
+    future.add_done_callback(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a callable object was expected by call_soon"):
+        future.set_result(None)
+    with pytest.raises(TypeError, match="a callable object was expected by call_soon"):
+        future.add_done_callback(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="coroutines cannot be used with call_soon"):
+        future.add_done_callback(asyncio.sleep)
+
+
+@pytest.mark.no_debug_mode
 def test_repr_shows_state_result_and_callbacks(loop: Loop) -> None:
     def some_callback(future: object) -> None: ...
 

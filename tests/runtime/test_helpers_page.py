@@ -1,5 +1,6 @@
 """The examples of docs/helpers.md print what the page says, but for times."""
 
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def test_an_example_prints_what_the_page_says(code: str, output: str, tmp_path: 
     got = subprocess.run(
         [sys.executable, "example.py"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONDEVMODE": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

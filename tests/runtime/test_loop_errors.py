@@ -124,6 +124,7 @@ def test_the_traceback_starts_in_the_users_callback(runtime: Runtime, loop: Loop
     assert names[-1] == "fail"
 
 
+@pytest.mark.no_debug_mode
 def test_debug_can_be_set_and_read(loop: Loop) -> None:
     assert loop.get_debug() is False
     loop.set_debug(True)
@@ -155,6 +156,7 @@ def test_debug_mode_names_a_slow_task_step(
     )
 
 
+@pytest.mark.no_debug_mode
 def test_slow_callbacks_are_silent_without_debug(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -208,6 +208,7 @@ def test_an_unclosed_loop_warns_when_it_is_freed(name: str) -> None:
     assert ended.returncode == 0
 
 
+@pytest.mark.no_debug_mode
 def test_the_repr_tells_the_state(loop: Loop) -> None:
     assert "running=False" in repr(loop)
     assert "closed=False" in repr(loop)

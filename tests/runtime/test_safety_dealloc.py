@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import warnings
 import weakref
 from typing import Any
 
@@ -434,3 +435,65 @@ def test_an_object_kept_by_the_exception_handler_is_collected_later(child: Child
     child.errors.clear()
     gc.collect()
     assert [reference() for reference in kept_tasks] == [None] * 10
+
+
+class Holder:
+    coro: Any = None
+
+
+def coroutines_that_end_at_once(child: Child, holder: Holder) -> dict[str, Any]:
+    """Coroutines, none of which has to wait, each in a cycle with `holder`."""
+    aio = child.aio
+    done = aio.get_running_loop().create_future()
+    done.set_result(holder)
+    lock, event, semaphore, condition = aio.Lock(), aio.Event(), aio.Semaphore(), aio.Condition()
+    event.set()
+    full, empty = aio.Queue(), aio.Queue()
+    full.put_nowait(holder)
+    for owner in (lock, event, semaphore, condition, full, empty):
+        owner.holder = holder
+    return {
+        "lock": lock.acquire(),
+        "event": event.wait(),
+        "semaphore": semaphore.acquire(),
+        "get": full.get(),
+        "put": empty.put(1),
+        "join": empty.join(),
+        "wait": aio.wait([done]),
+        "wait_for": aio.wait_for(done, None),
+        "as_completed": next(iter(aio.as_completed([done]))),
+    }
+
+
+async def awaited(coro: Any) -> None:
+    with contextlib.suppress(BaseException):
+        await coro
+
+
+# A coroutine that never suspends is known to the collector, and lets go at its end.
+@in_child
+def test_a_cycle_through_a_coroutine_is_collected(child: Child) -> None:
+    loop = child.new_loop()
+    warnings.simplefilter("ignore", RuntimeWarning)  # of those that nobody awaits
+    kept: list[str] = []
+
+    async def main(ends: bool) -> None:
+        for name in coroutines_that_end_at_once(child, Holder()):
+            holder = Holder()
+            coros = coroutines_that_end_at_once(child, holder)
+            holder.coro = coros.pop(name)
+            for each in coros.values():
+                each.close()
+            await child.aio.sleep(0)
+            if ends:
+                await awaited(holder.coro)
+            reference = weakref.ref(holder)
+            del holder, coros, each
+            await child.aio.sleep(0)
+            gc.collect()
+            if reference() is not None:
+                kept.append(f"{name} {'ended' if ends else 'never awaited'}")
+
+    child.run(main(True), loop)
+    child.run(main(False), loop)
+    assert not kept, kept

@@ -2,6 +2,9 @@
 //!
 //! A block in the list keeps its header, its type pointer and its reference to the type; taking it
 //! out starts a new life with a reference count of one. Only the GIL's holder touches the list.
+//!
+//! Built with `--cfg rondel_no_freelists` nothing is recycled: memory checkers (valgrind, CPython's
+//! debug allocator) then see the use of a dead object, which the list would hide from them.
 
 use crate::private::_Py_NewReference;
 use pyo3::ffi;
@@ -47,7 +50,7 @@ impl FreeList {
     pub(crate) fn put(&self, block: *mut ffi::PyObject) -> bool {
         // SAFETY: as in `take`.
         let list = unsafe { &mut *self.0.get() };
-        if list.len == CAPACITY {
+        if list.len == CAPACITY || cfg!(rondel_no_freelists) {
             return false;
         }
         list.blocks[list.len] = block;

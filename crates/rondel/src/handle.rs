@@ -5,7 +5,7 @@
 //! handle kept by the user keeps nothing else alive. Watchers of descriptors run many times.
 
 use crate::consts::names;
-use crate::event_loop::{Due, LoopBase};
+use crate::event_loop::{self, Due, LoopBase};
 use crate::future::{self, call_handler};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with, track};
@@ -204,6 +204,10 @@ pub(crate) fn for_callback(
     future: Obj,
     context: Obj,
 ) -> PyRes<Own<Handle>> {
+    if home.debug.get() {
+        // asyncio calls `call_soon`, which checks.
+        event_loop::debug_checks(home, Some(&function.borrow()), "call_soon", true)?;
+    }
     let args = Kept {
         first: Some(future),
         ..Kept::default()

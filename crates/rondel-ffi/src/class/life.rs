@@ -118,14 +118,17 @@ pub(super) unsafe extern "C" fn new_slot<T: Class, R: Rest>(
     _args: *mut ffi::PyObject,
     _kwargs: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: GenericAlloc zeroes the block and tracks it; the payload is written before Python code
-    // can run (allocation may trigger a collection, but only before tracking).
+    // Before the memory: a payload may allocate, which can start a collection, and the collector sees
+    // the instance from its allocation on.
+    let (body, rest) = (T::default(), R::make());
+    // SAFETY: GenericAlloc zeroes the block and tracks it (a collection that this starts comes before
+    // the tracking); nothing allocates between that and the writing of the payloads.
     unsafe {
         let ptr = ffi::PyType_GenericAlloc(ty, 0);
         if !ptr.is_null() {
             stamp::<T>(ptr);
-            payload::<T>(ptr).write(T::default());
-            R::init(ptr);
+            payload::<T>(ptr).write(body);
+            R::write(ptr, rest);
         }
         ptr
     }

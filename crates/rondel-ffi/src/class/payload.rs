@@ -8,32 +8,45 @@ use pyo3::ffi;
 use std::marker::PhantomData;
 
 /// What an instance holds besides its class's own payload. Every function takes a live instance
-/// (`init`: fresh memory of one) whose type was built with this `Rest`.
+/// (`write`: fresh memory of one) whose type was built with this `Rest`.
 pub(super) trait Rest: 'static {
+    /// The payload on its own, before there is memory for it.
+    type Made;
+    fn make() -> Self::Made;
+    unsafe fn write(slf: *mut ffi::PyObject, made: Self::Made);
     unsafe fn traverse(slf: *mut ffi::PyObject, visit: &mut Visit);
     unsafe fn retire(slf: *mut ffi::PyObject);
     unsafe fn clear(slf: *mut ffi::PyObject);
     unsafe fn drop(slf: *mut ffi::PyObject);
-    unsafe fn init(slf: *mut ffi::PyObject);
 }
 
 /// Nothing else.
 pub(super) struct Nothing;
 
 impl Rest for Nothing {
+    type Made = ();
+    fn make() {}
+    unsafe fn write(_slf: *mut ffi::PyObject, (): ()) {}
     unsafe fn traverse(_slf: *mut ffi::PyObject, _visit: &mut Visit) {}
     unsafe fn retire(_slf: *mut ffi::PyObject) {}
     unsafe fn clear(_slf: *mut ffi::PyObject) {}
     unsafe fn drop(_slf: *mut ffi::PyObject) {}
-    unsafe fn init(_slf: *mut ffi::PyObject) {}
 }
 
 /// The payload of a base of ours.
 pub(super) struct Payload<B: Class>(PhantomData<B>);
 
 impl<B: Class> Rest for Payload<B> {
+    type Made = B;
+    fn make() -> B {
+        B::default()
+    }
+    unsafe fn write(slf: *mut ffi::PyObject, made: B) {
+        // SAFETY: the trait's contract, here and below; nothing is overwritten that needs a drop.
+        unsafe { payload::<B>(slf).write(made) }
+    }
     unsafe fn traverse(slf: *mut ffi::PyObject, visit: &mut Visit) {
-        // SAFETY: the trait's contract, here and below.
+        // SAFETY: as above.
         unsafe { Inst::<B>::from_ptr(slf).data().traverse(visit) }
     }
     unsafe fn retire(slf: *mut ffi::PyObject) {
@@ -47,10 +60,6 @@ impl<B: Class> Rest for Payload<B> {
     unsafe fn drop(slf: *mut ffi::PyObject) {
         // SAFETY: as above; called once, at the instance's end.
         unsafe { std::ptr::drop_in_place(payload::<B>(slf)) }
-    }
-    unsafe fn init(slf: *mut ffi::PyObject) {
-        // SAFETY: as above; nothing is overwritten that would need a drop.
-        unsafe { payload::<B>(slf).write(B::default()) }
     }
 }
 

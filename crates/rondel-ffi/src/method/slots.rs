@@ -58,8 +58,9 @@ where
     where
         F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<()> + Copy + 'static,
     {
-        // SAFETY: `args` is a tuple, `kwargs` a dict or null, both alive for the call. The vector owns
-        // its items: the dict may be somebody's (a `partial`'s), who changes it meanwhile.
+        // SAFETY: `args` is a tuple, `kwargs` a dict or null, both alive for the call. The vectors own
+        // their items: the dict may be somebody's, who changes it meanwhile; nothing that could run
+        // other code (before 3.12 a tuple's allocation can) comes between its first and its last item.
         guard_status(|| unsafe {
             let count = ffi::PyTuple_Size(args) as usize;
             let mut vector: Vec<Obj> = (0..count)
@@ -67,16 +68,14 @@ where
                 .collect();
             let mut names = None;
             if !kwargs.is_null() && ffi::PyDict_Size(kwargs) > 0 {
-                let keys = Obj::from_owned(ffi::PyTuple_New(ffi::PyDict_Size(kwargs)))?;
-                let (mut pos, mut key, mut value, mut i) =
-                    (0, std::ptr::null_mut(), std::ptr::null_mut(), 0);
+                let mut keys: Vec<Obj> = Vec::new();
+                let (mut pos, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
                 while ffi::PyDict_Next(kwargs, &mut pos, &mut key, &mut value) != 0 {
-                    ffi::Py_INCREF(key);
-                    ffi::PyTuple_SET_ITEM(keys.as_ptr(), i, key);
+                    keys.push(Obj::from_borrowed(key));
                     vector.push(Obj::from_borrowed(value));
-                    i += 1;
                 }
-                names = Some(keys);
+                let borrowed: Vec<Ref<'_>> = keys.iter().map(Obj::borrow).collect();
+                names = Some(crate::value::tuple_of(&borrowed)?);
             }
             let names_ptr = names.as_ref().map_or(std::ptr::null_mut(), Obj::as_ptr);
             item::<F>()(

@@ -55,7 +55,7 @@ fn check_callback(callback: Option<&Ref<'_>>, func: &str) -> PyRes<()> {
 
 /// Debug mode's checks, in asyncio's order and words.
 #[cold]
-fn debug_checks(
+pub(crate) fn debug_checks(
     slf: Inst<'_, LoopBase>,
     callback: Option<&Ref<'_>>,
     func: &str,

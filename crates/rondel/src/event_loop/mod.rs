@@ -16,7 +16,7 @@ mod methods;
 mod time;
 mod turn;
 
-pub(crate) use methods::{add_deadline, build, create_task_with};
+pub(crate) use methods::{add_deadline, build, create_task_with, debug_checks};
 pub(crate) use time::{now, now_seconds};
 pub(crate) use turn::{begin_step, end_step, forked, publish};
 

@@ -17,7 +17,7 @@ use crate::consts::names;
 use crate::future::{self, Future};
 use crate::watch;
 use rondel_ffi::call::{self, Sent};
-use rondel_ffi::class::{TypeBuilder, Visit, alloc_with, peek, track};
+use rondel_ffi::class::{TypeBuilder, Visit, alloc_with, peek};
 use rondel_ffi::err::{self, Builtin, Raised};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -135,7 +135,8 @@ impl<M: Machine> Class for Coroutine<M> {
     }
 }
 
-/// Makes the coroutine, its body in place. It is shown to the collector when it first suspends.
+/// Makes the coroutine, its body in place. The collector sees it from the start: whoever keeps one without awaiting it
+/// may be what it holds (`queue.pending = queue.get()`).
 #[inline(always)]
 pub(crate) fn new<M: Machine>(body: impl FnOnce() -> M) -> PyRes<Obj> {
     let origin = if watch::traces_origins() {
@@ -148,7 +149,7 @@ pub(crate) fn new<M: Machine>(body: impl FnOnce() -> M) -> PyRes<Obj> {
         stage: Cell::new(Stage::Created),
         waiting: Cell::new(origin.map_or(Waiting::Nothing, Waiting::Origin)),
     };
-    Ok(alloc_with(coroutine, false)?.into_obj())
+    Ok(alloc_with(coroutine, true)?.into_obj())
 }
 
 /// Resumes with a value sent in.
@@ -224,8 +225,13 @@ fn after_inner<M: Machine>(slf: Inst<'_, Coroutine<M>>, inner: Obj, out: Sent) -
 #[inline(always)]
 fn suspend<M: Machine>(slf: Inst<'_, Coroutine<M>>) {
     slf.stage.set(Stage::Suspended);
-    // From now on it may be part of a cycle of task, frame and future.
-    track(slf);
+}
+
+/// It has returned or raised: like a frame that ends, it lets go of what it has worked with.
+#[inline(always)]
+fn end<M: Machine>(slf: Inst<'_, Coroutine<M>>) {
+    slf.stage.set(Stage::Over);
+    slf.data().body.clear();
 }
 
 #[inline(always)]
@@ -233,11 +239,11 @@ fn advance<M: Machine>(slf: Inst<'_, Coroutine<M>>, mut next: Next) -> Sent {
     loop {
         next = match next {
             Next::Return(value) => {
-                slf.stage.set(Stage::Over);
+                end(slf);
                 return Sent::Returned(value);
             }
             Next::Raise(raised) => {
-                slf.stage.set(Stage::Over);
+                end(slf);
                 return Sent::Raised(raised);
             }
             Next::Wait(waited) => {

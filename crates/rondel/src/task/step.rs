@@ -308,9 +308,10 @@ fn asleep(home: Inst<'_, LoopBase>, task: Own<Task>, deadline: u64) -> PyRes<()>
     if task.must_cancel.get() {
         task.must_cancel.set(false);
         let message = task.fut().cancel_message();
-        // The request was counted when it was made.
-        task.cancels.set(task.cancels.get().saturating_sub(1));
+        // The request was counted when it was made, and before 3.13 may have been taken back since.
+        let counted = task.cancels.get();
         cancel(task.inst(), message)?;
+        task.cancels.set(counted);
     }
     Ok(())
 }

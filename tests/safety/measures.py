@@ -1,0 +1,57 @@
+"""What is counted: references, blocks, bytes of the C library, descriptors, the process's size."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def _mallinfo2() -> Callable[[], int] | None:
+    function = getattr(ctypes.CDLL(None), "mallinfo2", None)  # glibc 2.33 and later
+    if function is None:
+        return None
+    function.restype = _Mallinfo2
+
+    def in_use() -> int:
+        info = function()
+        return int(info.uordblks + info.hblkhd)
+
+    return in_use
+
+
+references: Callable[[], int] | None = getattr(sys, "gettotalrefcount", None)
+"""All references there are: in a debug build of CPython only."""
+
+blocks: Callable[[], int] = sys.getallocatedblocks
+"""Blocks of Python's own allocator that are in use."""
+
+malloced: Callable[[], int] | None = _mallinfo2()
+"""Bytes that the C library has given out in the main thread's arena: Rust's memory, large objects."""
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def resident() -> int:
+    """The process's resident size in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
