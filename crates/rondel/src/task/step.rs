@@ -120,7 +120,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
 
 /// What the step must throw: the awaited future's exception, a cancelled sleep, a requested cancel.
 #[inline(always)]
-fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<Option<Obj>> {
+pub(super) fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<Option<Obj>> {
     let mut thrown = match task.waiter.take() {
         Waiter::Future(waited) if thrown.is_none() && waited.state.get() != State::Finished => {
             if waited.done() {
@@ -153,7 +153,7 @@ fn cancelled_error(message: Option<Obj>) -> PyRes<Obj> {
 }
 
 #[inline(always)]
-fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
+pub(super) fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
     // The coroutine may drop the task's last outside reference, but not the step's.
     let Some(coro) = task.coro.get() else {
         return Sent::Returned(Obj::none());
@@ -165,7 +165,7 @@ fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
 }
 
 #[inline(always)]
-fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRes<()> {
+pub(super) fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRes<()> {
     match sent {
         Sent::Yielded(obj) => {
             track(task.inst());
