@@ -186,6 +186,34 @@ async def event(n: int) -> None:
     await asyncio.gather(player(ping, pong), player(pong, ping))
 
 
+async def condition(n: int) -> None:
+    """Two tasks that notify each other in turn; an operation is one hand-off."""
+    turn = asyncio.Condition()
+    whose = 0
+
+    async def player(mine: int) -> None:
+        nonlocal whose
+        for _ in range(n // 2):
+            async with turn:
+                while whose != mine:
+                    await turn.wait()
+                whose = 1 - mine
+                turn.notify()
+
+    await asyncio.gather(player(0), player(1))
+
+
+async def barrier(n: int) -> None:
+    """Two tasks that meet again and again; an operation is one party's passage."""
+    meeting = asyncio.Barrier(2)
+
+    async def party() -> None:
+        for _ in range(n // 2):
+            await meeting.wait()
+
+    await asyncio.gather(party(), party())
+
+
 async def to_thread(n: int) -> None:
     for _ in range(n):
         await asyncio.to_thread(int)
@@ -232,6 +260,8 @@ CASES: tuple[Case, ...] = (
     Case("queue", "`Queue` hand-off", queue, 20_000),
     Case("lock", "`Lock` hand-off", lock, 20_000),
     Case("event", "`Event` wake-up", event, 20_000),
+    Case("condition", "`Condition` hand-off", condition, 10_000),
+    Case("barrier", "`Barrier` passage", barrier, 5_000),
     Case("to_thread", "`to_thread`", to_thread, 2_000),
     Case("pending_future", "pending in a Future", pending_future, 100_000, 1, memory=True),
     Case("pending_sleep", "pending in `sleep(30)`", pending_sleep, 200_000, 1, memory=True),

@@ -46,6 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Rondel's names on the stock loop are the business of the runtime tests alone.
+    items[:] = [
+        item
+        for item in items
+        if "rondel-on-asyncio" not in item.name or item.path.parent.name == "runtime"
+    ]
     oracle = os.environ.get("RONDEL_TEST_SERVER", "rondel") != "rondel"
     for item in items:
         if oracle and item.get_closest_marker("rondel_server") is not None:

@@ -5,6 +5,7 @@ A runtime is one way into an event loop:
     asyncio             the stock names on the stock loop: the oracle
     rondel              Rondel's names on Rondel's loop (`import rondel as asyncio`)
     asyncio-on-rondel   the stock names on Rondel's loop (`loop_factory=rondel.new_event_loop`)
+    rondel-on-asyncio   Rondel's names on the stock loop: they must behave as asyncio's there
 
 The third way in, `rondel.install()`, changes a whole process and is tested in child
 processes (`python()` below).
@@ -31,7 +32,11 @@ T = TypeVar("T")
 Context = dict[str, Any]
 
 ONLY_ASYNCIO = os.environ.get("RONDEL_TEST_ONLY_ASYNCIO") == "1"
-RUNTIMES = ("asyncio",) if ONLY_ASYNCIO else ("asyncio", "rondel", "asyncio-on-rondel")
+RUNTIMES = (
+    ("asyncio",)
+    if ONLY_ASYNCIO
+    else ("asyncio", "rondel", "asyncio-on-rondel", "rondel-on-asyncio")
+)
 
 # asyncio's timeouts, streams and transports had bugs that 3.11.3 to 3.11.7 fixed and Rondel has not.
 EARLY_311 = sys.version_info < (3, 11, 7)
@@ -50,8 +55,12 @@ class Runtime:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.native = name != "asyncio"
-        self.aio: ModuleType = importlib.import_module("rondel") if name == "rondel" else asyncio
+        # The loop and the tasks that it makes are Rondel's.
+        self.native = name in ("rondel", "asyncio-on-rondel")
+        names = "rondel" if name.startswith("rondel") else "asyncio"
+        self.aio: ModuleType = importlib.import_module(names)
+        # What the loop's tasks and futures are instances of, by these names.
+        self.types: Any = asyncio if name == "rondel-on-asyncio" else self.aio
         self.errors: list[Context] = []
         self._loops: list[asyncio.AbstractEventLoop] = []
         self._descriptors = open_descriptors()

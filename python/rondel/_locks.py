@@ -4,7 +4,6 @@ Each class derives from a native base and from asyncio's class, so ``isinstance`
 written for asyncio's hold. Constructors, ``repr()`` and what is rare are asyncio's own methods, of
 the Python that runs; they work on the same fields as the native ones.
 
-``Condition`` and ``Barrier`` are asyncio's own over native locks and native waiters.
 ``rondel.locks`` offers all of them beside asyncio's other names.
 """
 
@@ -68,29 +67,35 @@ class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore):  # type: ignore[mis
     __module__ = "rondel.locks"
 
 
-class Condition(asyncio.Condition):
+class Condition(Copied, _rondel.ConditionBase, asyncio.Condition):  # type: ignore[misc]
     """A lock and a queue of those that wait to be notified (``asyncio.Condition``).
 
     ``lock`` (an ``asyncio.Lock``; a new native one by default).
     """
 
     __module__ = "rondel.locks"
+    _fields = ("_lock", "_waiters", "_loop")
 
     def __init__(self, lock: asyncio.Lock | None = None) -> None:
         super().__init__(Lock() if lock is None else lock)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The methods of a native lock are derived from it; a copy's are those of its own lock.
+        return super().__getstate__() | self._exports()
 
-class Barrier(asyncio.Barrier):
+
+class Barrier(Copied, _rondel.BarrierBase, asyncio.Barrier):  # type: ignore[misc]
     """A point that a number of tasks reach together (``asyncio.Barrier``).
 
     ``parties`` (an int): how many. ValueError if it is less than one.
     """
 
     __module__ = "rondel.locks"
+    _fields = ("_cond", "_parties", "_state", "_count")
 
     def __init__(self, parties: int) -> None:
         super().__init__(parties)
         self._cond = Condition()
 
 
-_rondel._adopt_locks(Lock, Event, Semaphore)
+_rondel._adopt_locks(Lock, Event, Semaphore, Condition, Barrier)

@@ -103,11 +103,23 @@ NATIVE: dict[str, Any] = {
 }
 
 if sys.version_info >= (3, 12):
-    # asyncio's create_eager_task_factory() takes any class of tasks, ours too; native is the
-    # factory that asyncio made of its own class.
     eager_task_factory = _rondel.factory
+    # Bound here: `install()` puts ours in its place.
+    _create_stock_factory = _stock.create_eager_task_factory
+
+    def create_eager_task_factory(custom_task_constructor: Any) -> Any:
+        """Make a task factory whose tasks take their first step at once.
+
+        ``custom_task_constructor``: ``rondel.Task``, whose factory is native, or any callable that
+        takes what ``asyncio.Task`` does, ``eager_start=True`` among it.
+        """
+        if custom_task_constructor is Task:
+            return _rondel._eager_native_task
+        return _create_stock_factory(custom_task_constructor)
+
+    NATIVE["create_eager_task_factory"] = create_eager_task_factory
     NATIVE["eager_task_factory"] = eager_task_factory
-    __all__ += ["eager_task_factory"]
+    __all__ += ["create_eager_task_factory", "eager_task_factory"]
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,7 @@ class Interpreter:
         self.event = aio.Event()
         self.semaphore = aio.Semaphore(2)
         self.condition = aio.Condition()
+        self.barrier = aio.Barrier(2)
         self.queue = aio.Queue(2)
         self.timeouts: list[Any] = []
         loop.set_exception_handler(self.handled)
@@ -218,6 +219,29 @@ class Interpreter:
     async def do_notify_all(self, _n: int, _here: str) -> None:
         async with self.condition:
             self.condition.notify_all()
+
+    async def do_wait_until(self, n: int, here: str) -> Any:
+        def enough() -> bool:
+            self.note("asked", here)
+            return cast(bool, self.queue.qsize() >= n)
+
+        async with self.condition:
+            return await self.condition.wait_for(enough)
+
+    async def do_pass_barrier(self, n: int, here: str) -> Any:
+        if n == 0:
+            return await self.barrier.wait()
+        async with self.barrier as place:
+            self.note("passed", here, self.barrier.n_waiting)
+            return place
+
+    async def do_reset_barrier(self, _n: int, _here: str) -> Any:
+        await self.barrier.reset()
+        return self.barrier.n_waiting
+
+    async def do_abort_barrier(self, _n: int, _here: str) -> Any:
+        await self.barrier.abort()
+        return self.barrier.broken
 
     async def do_reschedule(self, n: int, _here: str) -> Any:
         if not self.timeouts:

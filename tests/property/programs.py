@@ -43,6 +43,10 @@ LEAVES = {
     "join": 1,
     "notify": 2,
     "notify_all": 1,
+    "wait_until": 3,
+    "pass_barrier": 2,
+    "reset_barrier": 1,
+    "abort_barrier": 1,
     "reschedule": 6,
 }
 """Statements with one integer below this."""

@@ -91,7 +91,7 @@ def test_the_main_task_is_a_task_with_the_runtimes_type(runtime: Runtime) -> Non
         return runtime.aio.current_task()
 
     task = runtime.run(main())
-    assert isinstance(task, runtime.aio.Task)
+    assert isinstance(task, runtime.types.Task)
     assert isinstance(task, asyncio.Task)
 
 

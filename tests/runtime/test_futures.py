@@ -370,7 +370,7 @@ def test_isfuture_and_isinstance(runtime: Runtime, loop: Loop) -> None:
     assert runtime.aio.isfuture(future)
     assert asyncio.isfuture(future)
     assert isinstance(future, asyncio.Future)
-    assert isinstance(future, runtime.aio.Future)
+    assert isinstance(future, runtime.types.Future)
     assert not runtime.aio.isfuture(asyncio.Future)
 
 
@@ -457,14 +457,16 @@ async def test_ensure_future_returns_futures_as_they_are(aio: ModuleType) -> Non
     future.cancel()
 
 
-async def test_ensure_future_wraps_any_awaitable(aio: ModuleType) -> None:
+async def test_ensure_future_wraps_any_awaitable(runtime: Runtime) -> None:
+    aio = runtime.aio
+
     class Awaitable:
         def __await__(self) -> Any:
             yield from aio.sleep(0).__await__()
             return "awaited"
 
     task = aio.ensure_future(Awaitable())
-    assert isinstance(task, aio.Task)
+    assert isinstance(task, runtime.types.Task)
     assert await task == "awaited"
     with pytest.raises(TypeError):
         aio.ensure_future(3)

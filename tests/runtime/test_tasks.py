@@ -460,10 +460,11 @@ async def test_a_task_that_nobody_holds_runs_to_its_end(aio: ModuleType) -> None
     await aio.wait_for(ended, 5)
 
 
-async def test_types_and_class_getitem(aio: ModuleType) -> None:
+async def test_types_and_class_getitem(runtime: Runtime) -> None:
+    aio = runtime.aio
     task = aio.create_task(give(None))
     assert isinstance(task, asyncio.Task)
-    assert isinstance(task, aio.Task)
+    assert isinstance(task, runtime.types.Task)
     assert isinstance(task, asyncio.Future)
     assert aio.Task[int].__origin__ is aio.Task
     await task

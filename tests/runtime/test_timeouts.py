@@ -180,6 +180,65 @@ async def test_repr_tells_the_state(aio: ModuleType) -> None:
     assert "finished" in repr(scope)
 
 
+async def test_reschedule_takes_its_name(aio: ModuleType) -> None:
+    async with aio.timeout(60) as scope:
+        scope.reschedule(when=None)
+        assert scope.when() is None
+        with pytest.raises(TypeError):
+            scope.reschedule()
+
+
+# -- the class, by name ----------------------------------------------------------------------
+
+
+async def test_the_class_makes_a_deadline_on_the_loops_clock(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    scope = aio.Timeout(loop.time() + 60)
+    assert repr(scope) == "<Timeout [created]>"
+    async with scope as entered:
+        assert entered is scope
+        assert not scope.expired()
+        scope.reschedule(loop.time() - 1)
+        with pytest.raises(aio.CancelledError):
+            await aio.sleep(60)
+        assert scope.expired()
+        assert repr(scope).startswith("<Timeout [expiring]")
+    assert repr(scope) == "<Timeout [expired]>"
+    with pytest.raises(RuntimeError, match="expired Timeout"):
+        scope.reschedule(None)
+
+
+async def test_the_class_raises_timeout_error(aio: ModuleType) -> None:
+    with pytest.raises(TimeoutError) as caught:
+        async with aio.Timeout(when=aio.get_running_loop().time()):
+            await aio.sleep(60)
+    assert isinstance(caught.value.__cause__, aio.CancelledError)
+    assert aio.current_task().cancelling() == 0
+
+
+async def test_the_class_without_a_deadline(aio: ModuleType) -> None:
+    async with aio.Timeout(None) as scope:
+        assert scope.when() is None
+        assert repr(scope) == "<Timeout [active] when=None>"
+        with pytest.raises(RuntimeError, match="already been entered"):
+            await scope.__aenter__()
+
+
+async def test_the_class_in_a_task_of_asyncios_own(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+
+    async def work() -> bool:
+        scope = aio.Timeout(loop.time())
+        try:
+            async with scope:
+                await aio.sleep(60)
+        except TimeoutError:
+            return bool(scope.expired())
+        return False
+
+    assert await asyncio.Task(work(), loop=loop) is True
+
+
 # -- wait_for ------------------------------------------------------------------------------
 
 

@@ -56,10 +56,12 @@ names! {
     maxsize = c"maxsize",
     message = c"message",
     msg = c"msg",
+    n = c"n",
     name = c"name",
     pause_writing = c"pause_writing",
     pop = c"pop",
     popleft = c"popleft",
+    predicate = c"predicate",
     release = c"release",
     remove = c"remove",
     remove_done_callback = c"remove_done_callback",
@@ -129,9 +131,14 @@ pub(crate) struct Stock {
     pub(crate) lock: Obj,
     pub(crate) event: Obj,
     pub(crate) semaphore: Obj,
+    pub(crate) condition: Obj,
+    pub(crate) barrier: Obj,
     pub(crate) queue: Obj,
     /// asyncio's semaphore wakes as many as it has room for when one of them goes on.
     pub(crate) semaphore_fills_up: bool,
+    /// asyncio's condition passes a notification on when the wait that got it fails (3.13, and later
+    /// patches of 3.12).
+    pub(crate) condition_passes_on: bool,
     /// `asyncio.futures`' private functions, which know each version's conversions.
     pub(crate) chain_future: Obj,
     pub(crate) copy_future_state: Obj,
@@ -209,6 +216,7 @@ pub(crate) fn load() -> PyRes<()> {
     let types = call::import(c"types")?;
     let locks = call::import(c"asyncio.locks")?;
     let semaphore = attr(&locks, c"Semaphore")?;
+    let condition = attr(&locks, c"Condition")?;
     let stock = Stock {
         future: attr(&accelerated, c"Future")?,
         task: attr(&accelerated, c"Task")?,
@@ -265,6 +273,9 @@ pub(crate) fn load() -> PyRes<()> {
             Obj::bool(false).borrow(),
         )?,
         semaphore,
+        condition_passes_on: attr_opt(&condition, c"_notify")?.is_some(),
+        condition,
+        barrier: attr(&locks, c"Barrier")?,
         chain_future: attr(&futures, c"_chain_future")?,
         copy_future_state: attr(&futures, c"_copy_future_state")?,
         set_concurrent_future_state: attr(&futures, c"_set_concurrent_future_state")?,

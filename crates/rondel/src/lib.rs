@@ -5,7 +5,7 @@
 //! | `event_loop` | the loop: ready queue, timers, turns |
 //! | `future`, `task`, `handle` | asyncio's objects as subclasses of its C types |
 //! | `primitives` | sleep, gather, timeout, TaskGroup, wait and its kin |
-//! | `sync` | locks, events, semaphores |
+//! | `sync` | locks, events, semaphores, conditions, barriers |
 //! | `queue` | queues |
 //! | `net` | TCP transports |
 //! | `server` | ASGI over `rondel-http` |

@@ -7,7 +7,7 @@ use crate::future::{self, Future};
 use crate::task::{self, Task};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, MethodDef};
-use rondel_ffi::{Inst, Obj, PyRes, Ref, call, callable};
+use rondel_ffi::{Class, Inst, Obj, PyRes, Ref, call, callable, value};
 use std::ffi::CStr;
 
 /// `create_task(coro, *, name=None, context=None)`.
@@ -100,8 +100,8 @@ fn forked(_args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-/// `eager_task_factory(loop, coro, *, name=None, context=None)` (3.12 on).
-fn eager_task_factory(args: Args<'_>) -> PyRes<Obj> {
+/// `(loop, coro, *, name=None, context=None)`: what a task factory takes.
+fn for_factory<'a>(args: Args<'a>) -> PyRes<[Option<Ref<'a>>; 4]> {
     let n = names();
     let params = [
         n.loop_.borrow(),
@@ -109,20 +109,51 @@ fn eager_task_factory(args: Args<'_>) -> PyRes<Obj> {
         n.name.borrow(),
         n.context.borrow(),
     ];
-    let [loop_, coro, name, context] = args.bind("factory", params, 2, 2)?;
-    let home = loop_.and_then(|loop_| loop_.cast::<LoopBase>());
-    match (home, coro, &stock().eager_task_factory) {
-        (Some(home), Some(coro), _) => {
-            let options = task::Options {
-                name: name.and_then(Ref::not_none),
-                context: context.and_then(Ref::not_none),
-                eager_start: true,
-            };
-            Ok(task::create(home, coro, options)?.into_obj())
-        }
-        (_, _, Some(stock)) => call::call_args(stock.borrow(), &args),
-        _ => Err(Builtin::Type.raise("eager tasks need Python 3.12")),
+    args.bind("factory", params, 2, 2)
+}
+
+/// An eager native task, if the loop is a Rondel loop.
+fn eager_task(given: [Option<Ref<'_>>; 4]) -> PyRes<Option<Obj>> {
+    let [Some(loop_), Some(coro), name, context] = given else {
+        return Ok(None);
+    };
+    let Some(home) = loop_.cast::<LoopBase>() else {
+        return Ok(None);
+    };
+    let options = task::Options {
+        name: name.and_then(Ref::not_none),
+        context: context.and_then(Ref::not_none),
+        eager_start: true,
+    };
+    Ok(Some(task::create(home, coro, options)?.into_obj()))
+}
+
+/// `eager_task_factory(loop, coro, *, name=None, context=None)` (3.12 on).
+fn eager_task_factory(args: Args<'_>) -> PyRes<Obj> {
+    match (eager_task(for_factory(args)?)?, &stock().eager_task_factory) {
+        (Some(task), _) => Ok(task),
+        (None, Some(stock)) => call::call_args(stock.borrow(), &args),
+        (None, None) => Err(Builtin::Type.raise("eager tasks need Python 3.12")),
     }
+}
+
+/// The factory that `create_eager_task_factory` makes of `rondel.Task`: native on any loop (3.12 on).
+fn eager_native_task(args: Args<'_>) -> PyRes<Obj> {
+    let given = for_factory(args)?;
+    if let Some(task) = eager_task(given)? {
+        return Ok(task);
+    }
+    let n = names();
+    let keywords = value::tuple([
+        n.loop_.clone(),
+        n.name.clone(),
+        n.context.clone(),
+        n.eager_start.clone(),
+    ])?;
+    let (none, eager) = (Obj::none(), Obj::bool(true));
+    let [loop_, coro, name, context] = given.map(|arg| arg.unwrap_or(none.borrow()));
+    let values = [coro, loop_, name, context, eager.borrow()];
+    call::call_kw(Task::type_object(), &values, keywords.borrow())
 }
 
 /// The functions that asyncio has as `async def`, by name. Builds what they return, too.
@@ -212,6 +243,11 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
             c"factory",
             c"factory($module, /, loop, coro, *, name=None, context=None)\n--\n\nMake a task that takes its first step at once.",
             eager_task_factory,
+        ));
+        all.push(method::function(
+            c"_eager_native_task",
+            c"_eager_native_task($module, /, loop, coro, *, name=None, context=None)\n--\n\nMake a native task that takes its first step at once.",
+            eager_native_task,
         ));
     }
     all

@@ -4,6 +4,7 @@
 //!  Created ─ aenter ─► Entered ─ deadline ─► Expiring ─ aexit ─► Expired
 //!                         └────── aexit ───────────────────────► Exited
 //! ```
+//! A task that is not native, or that runs on another loop, is served by an `asyncio.Timeout` inside.
 
 use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready, now_seconds};
@@ -11,12 +12,14 @@ use crate::future::AsFuture;
 use crate::primitives::immediate::{self, immediate};
 use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
+use rondel_ffi::call::Sent;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
 use std::cell::Cell;
+use std::ffi::CStr;
 
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 enum Stage {
@@ -61,6 +64,8 @@ pub(crate) struct Timeout {
     alarm: Cell<Alarm>,
     /// Entries on the ready queue that a reschedule has made void.
     void: Cell<u32>,
+    /// asyncio's own, which does it all for a task that is not ours.
+    other: ObjCell,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -73,10 +78,12 @@ impl Class for Timeout {
     fn traverse(&self, visit: &mut Visit) {
         visit.cell(&self.when);
         visit.own(&self.task);
+        visit.cell(&self.other);
     }
     fn clear(&self) {
         self.when.set(None);
         self.task.set(None);
+        self.other.set(None);
     }
     fn freelist() -> Option<&'static FreeList> {
         Some(&FREE)
@@ -118,11 +125,37 @@ fn init(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<()> {
     Ok(())
 }
 
+/// A method of asyncio's own, if that is what serves the task.
+fn by_other<const N: usize>(
+    slf: Inst<'_, Timeout>,
+    name: &CStr,
+    args: [Ref<'_>; N],
+) -> Option<PyRes<Obj>> {
+    let other = slf.other.get()?;
+    let method = value::intern(name).and_then(|name| call::getattr(other.borrow(), name.borrow()));
+    Some(method.and_then(|method| call::call(method.borrow(), &args)))
+}
+
+/// The outcome of one of its coroutines, none of which ever suspends.
+fn outcome(coroutine: PyRes<Obj>) -> PyRes<Obj> {
+    match call::send_none(coroutine?.borrow()) {
+        Sent::Returned(value) => Ok(value),
+        Sent::Raised(raised) => Err(raised),
+        Sent::Yielded(_) => Err(Builtin::Runtime.raise("asyncio's Timeout has suspended")),
+    }
+}
+
 fn when(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    if let Some(when) = by_other(slf, c"when", []) {
+        return when;
+    }
     Ok(slf.when.get().unwrap_or_else(Obj::none))
 }
 
 fn expired(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    if let Some(expired) = by_other(slf, c"expired", []) {
+        return expired;
+    }
     Ok(Obj::bool(matches!(
         slf.stage.get(),
         Stage::Expiring | Stage::Expired
@@ -130,6 +163,9 @@ fn expired(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 }
 
 fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    if let Some(repr) = by_other(slf, c"__repr__", []) {
+        return repr;
+    }
     let mut info = String::new();
     if slf.stage.get() == Stage::Entered {
         info = match slf.when.get() {
@@ -144,7 +180,12 @@ fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 }
 
 /// `reschedule(when)`.
-fn reschedule(slf: Inst<'_, Timeout>, when: Ref<'_>) -> PyRes<Obj> {
+fn reschedule(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    let [when] = args.bind("Timeout.reschedule", [names().when.borrow()], 1, 1)?;
+    let when = when.unwrap_or(slf.obj());
+    if let Some(none) = by_other(slf, c"reschedule", [when]) {
+        return none;
+    }
     match slf.stage.get() {
         Stage::Entered => {}
         Stage::Created => return Err(Builtin::Runtime.raise("Timeout has not been entered")),
@@ -217,7 +258,7 @@ fn aenter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 }
 
 fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
-    if slf.stage.get() != Stage::Created {
+    if slf.stage.get() != Stage::Created || slf.other.is_some() {
         return Err(Builtin::Runtime.raise("Timeout has already been entered"));
     }
     let current = match event_loop::running() {
@@ -225,12 +266,22 @@ fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
         None => None,
     };
     let Some(task) = current.and_then(|task| task.into_cast::<Task>().ok()) else {
-        return Err(Builtin::Runtime.raise("Timeout should be used inside a task"));
+        return enter_other(slf);
     };
     slf.stage.set(Stage::Entered);
     slf.cancelling.set(task.cancels.get());
     slf.task.set(Some(task));
     set_alarm(slf)?;
+    Ok(slf.obj().own())
+}
+
+#[cold]
+fn enter_other(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    let when = when(slf)?;
+    let other = call::call1(stock().timeout_class.borrow(), when.borrow())?;
+    let enter = value::intern(c"__aenter__")?;
+    let _other = outcome(call::method(enter.borrow(), [other.borrow()]))?;
+    slf.other.set(Some(other));
     Ok(slf.obj().own())
 }
 
@@ -250,6 +301,7 @@ pub(super) fn entered(
             task: OwnCell::new(Some(task)),
             alarm: Cell::new(Alarm::Off),
             void: Cell::new(0),
+            other: ObjCell::default(),
         },
         true,
     )?;
@@ -263,6 +315,12 @@ pub(super) fn entered(
 
 /// `__aexit__(exc_type, exc, traceback)`.
 fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    if slf.other.is_some() {
+        let [kind, exc, traceback] = [0, 1, 2].map(|at| args.get(at).unwrap_or(slf.obj()));
+        if let Some(exit) = by_other(slf, c"__aexit__", [kind, exc, traceback]) {
+            return immediate(outcome(exit)?);
+        }
+    }
     left(slf, args.get(1).and_then(Ref::not_none))?;
     immediate(Obj::none())
 }
@@ -340,7 +398,11 @@ pub(crate) fn build() -> PyRes<Obj> {
         .with(method::unary::<Timeout, _>(Unary::Repr, repr))
         .methods([
             method::noargs::<Timeout, _>(c"when", c"Return the deadline, or None.", when),
-            method::onearg::<Timeout, _>(c"reschedule", c"Move the deadline.", reschedule),
+            method::fast::<Timeout, _>(
+                c"reschedule",
+                c"reschedule($self, /, when)\n--\n\nMove the deadline.",
+                reschedule,
+            ),
             method::noargs::<Timeout, _>(
                 c"expired",
                 c"Whether the deadline has come inside the block.",

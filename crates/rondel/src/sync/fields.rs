@@ -23,7 +23,8 @@ pub(crate) fn set_flag(cell: &Cell<bool>, value: Given<'_>) -> PyRes<()> {
     Ok(())
 }
 
-fn given(value: Given<'_>) -> PyRes<Ref<'_>> {
+/// The value of an assignment; these fields are not deleted.
+pub(crate) fn given(value: Given<'_>) -> PyRes<Ref<'_>> {
     value.ok_or_else(|| Builtin::Attribute.raise("cannot delete attribute"))
 }
 

@@ -18,17 +18,17 @@ use crate::consts::{names, stock};
 use crate::primitives::coroutine::{self, Coroutine, Machine, Next};
 use crate::task::is_cancelled;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit};
-use rondel_ffi::err::Builtin;
+use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args};
-use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Raised, call, callable, value};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Raised, Ref, call, callable, value};
 use std::cell::Cell;
 use std::ffi::CStr;
 
 #[derive(Default)]
 pub(crate) struct Lock {
     waiters: Waiters,
-    locked: Cell<bool>,
+    pub(super) locked: Cell<bool>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -110,23 +110,12 @@ impl<const E: bool> Machine for Acquire<E> {
                 Err(raised) => Next::Raise(raised),
             };
         }
-        let free = if lock.locked.get() {
-            Ok(false)
-        } else {
-            lock.waiters.all_cancelled()
-        };
-        match free {
-            Ok(true) => {
-                lock.locked.set(true);
-                Next::Return(acquired::<E>())
+        match begin(lock) {
+            Ok(None) => Next::Return(acquired::<E>()),
+            Ok(Some(waiter)) => {
+                body.waiter.set(Some(waiter.clone()));
+                waiters::wait_for(waiter)
             }
-            Ok(false) => match lock.waiters.join(lock.obj()) {
-                Ok(waiter) => {
-                    body.waiter.set(Some(waiter.clone()));
-                    waiters::wait_for(waiter)
-                }
-                Err(raised) => Next::Raise(raised),
-            },
             Err(raised) => Next::Raise(raised),
         }
     }
@@ -141,24 +130,48 @@ impl<const E: bool> Machine for Acquire<E> {
                 Err(exc) => Next::raise(exc),
             };
         };
-        if let Err(raised) = lock.waiters.leave(waiter.borrow()) {
-            return Next::Raise(raised);
+        match end(lock.inst(), &waiter, outcome) {
+            Ok(()) => Next::Return(acquired::<E>()),
+            Err(raised) => Next::Raise(raised),
         }
-        match outcome {
-            Ok(_true) => {
-                lock.locked.set(true);
-                Next::Return(acquired::<E>())
-            }
-            Err(exc) => {
-                if is_cancelled(exc.borrow())
-                    && !lock.locked.get()
-                    && let Err(raised) = wake_first(lock.inst())
-                {
-                    return Next::Raise(raised);
-                }
-                Next::raise(exc)
-            }
+    }
+}
+
+/// The beginning of an acquisition: it is done, or has a waiter in the queue to wait for.
+#[inline(always)]
+pub(super) fn begin(lock: Inst<'_, Lock>) -> PyRes<Option<Obj>> {
+    if !lock.locked.get() && lock.waiters.all_cancelled()? {
+        lock.locked.set(true);
+        return Ok(None);
+    }
+    lock.waiters.join(lock.obj()).map(Some)
+}
+
+/// The end of an acquisition that waited.
+#[inline(always)]
+pub(super) fn end(lock: Inst<'_, Lock>, waiter: &Obj, outcome: Result<Obj, Obj>) -> PyRes<()> {
+    lock.waiters.leave(waiter.borrow())?;
+    match outcome {
+        Ok(_true) => {
+            lock.locked.set(true);
+            Ok(())
         }
+        Err(exc) => {
+            if is_cancelled(exc.borrow()) && !lock.locked.get() {
+                wake_first(lock)?;
+            }
+            Err(err::raise_instance(exc.borrow()))
+        }
+    }
+}
+
+/// The object as a lock whose class adds nothing to what is native.
+#[inline(always)]
+pub(super) fn native(obj: Ref<'_>) -> Option<Inst<'_, Lock>> {
+    if is_plain(obj, plain) {
+        obj.cast::<Lock>()
+    } else {
+        None
     }
 }
 
@@ -173,7 +186,7 @@ fn wake_first(lock: Inst<'_, Lock>) -> PyRes<()> {
     }
 }
 
-fn release(slf: Inst<'_, Lock>) -> PyRes<Obj> {
+pub(super) fn release(slf: Inst<'_, Lock>) -> PyRes<Obj> {
     if !slf.locked.get() {
         return Err(not_acquired());
     }
@@ -279,6 +292,6 @@ pub(super) fn build() -> PyRes<Obj> {
     Ok(class)
 }
 
-fn attr(class: rondel_ffi::Ref<'_>, name: &CStr) -> PyRes<Obj> {
+fn attr(class: Ref<'_>, name: &CStr) -> PyRes<Obj> {
     call::getattr(class, value::intern(name)?.borrow())
 }

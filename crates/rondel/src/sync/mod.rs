@@ -1,4 +1,4 @@
-//! The native halves of asyncio's locks: `Lock`, `Event`, `Semaphore`.
+//! The native halves of asyncio's locks: `Lock`, `Event`, `Semaphore`, `Condition`, `Barrier`.
 //!
 //! `rondel.Lock` and its kin (Python) derive from a base here and from asyncio's class, so that
 //! constructors, `repr()` and everything unusual are asyncio's own code, exact for each Python. The
@@ -8,6 +8,8 @@
 //!
 //! No borrow is held while Python code can run: a waiter that is not ours, a deque somebody replaced.
 
+pub(crate) mod barrier;
+pub(crate) mod condition;
 pub(crate) mod event;
 pub(crate) mod exit;
 pub(crate) mod fields;
@@ -15,10 +17,10 @@ pub(crate) mod lock;
 pub(crate) mod semaphore;
 pub(crate) mod waiters;
 
-use rondel_ffi::err::Builtin;
+use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::gil::GilStatic;
 use rondel_ffi::method::{self, Args, MethodDef};
-use rondel_ffi::{Obj, PyRes, Ref};
+use rondel_ffi::{Obj, PyRes, Raised, Ref, call, value};
 use std::ffi::CStr;
 
 /// The Python classes that add nothing to what is native. Instances of others may override anything.
@@ -26,6 +28,8 @@ struct Plain {
     lock: Obj,
     event: Obj,
     semaphore: Obj,
+    condition: Obj,
+    barrier: Obj,
 }
 
 static PLAIN: GilStatic<Plain> = GilStatic::new();
@@ -36,16 +40,19 @@ fn is_plain(obj: Ref<'_>, which: impl Fn(&Plain) -> &Obj) -> bool {
         .is_some_and(|plain| obj.type_of().is(which(plain).borrow()))
 }
 
-/// `_adopt_locks(Lock, Event, Semaphore)`: called once, by the module that defines them.
+/// `_adopt_locks(Lock, Event, Semaphore, Condition, Barrier)`: called once, by the module that defines
+/// them.
 fn adopt(args: Args<'_>) -> PyRes<Obj> {
-    let [lock, event, semaphore] = args.positional() else {
-        return Err(Builtin::Type.raise("_adopt_locks() takes three classes"));
+    let [lock, event, semaphore, condition, barrier] = args.positional() else {
+        return Err(Builtin::Type.raise("_adopt_locks() takes five classes"));
     };
     if PLAIN.get().is_none() {
         PLAIN.set(Plain {
             lock: lock.own(),
             event: event.own(),
             semaphore: semaphore.own(),
+            condition: condition.own(),
+            barrier: barrier.own(),
         });
     }
     Ok(Obj::none())
@@ -59,11 +66,29 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
     )]
 }
 
+/// asyncio's own method of a class, on the fields that it shares with ours.
+#[cold]
+fn by_asyncio(class: &Obj, name: &CStr, args: &[Ref<'_>]) -> PyRes<Obj> {
+    let name = value::intern(name)?;
+    let method = call::getattr(class.borrow(), name.borrow())?;
+    call::call(method.borrow(), args)
+}
+
+/// Raises `exc`, which came up while `handled` was being handled.
+fn raise_while(exc: Obj, handled: Option<Obj>) -> Raised {
+    if let Some(handled) = handled {
+        err::set_context(exc.borrow(), handled);
+    }
+    err::raise_instance(exc.borrow())
+}
+
 /// Builds the types.
-pub(crate) fn build() -> PyRes<[(&'static CStr, Obj); 3]> {
+pub(crate) fn build() -> PyRes<[(&'static CStr, Obj); 5]> {
     Ok([
         (c"LockBase", lock::build()?),
         (c"EventBase", event::build()?),
         (c"SemaphoreBase", semaphore::build()?),
+        (c"ConditionBase", condition::build()?),
+        (c"BarrierBase", barrier::build()?),
     ])
 }

@@ -33,17 +33,21 @@ impl Waiters {
 
     /// A new waiter of `owner` at the end of the queue.
     pub(crate) fn join(&self, owner: Ref<'_>) -> PyRes<Obj> {
-        let deque = match self.deque.get() {
-            Some(deque) => deque,
-            None => {
-                let deque = call::call0(stock().deque.borrow())?;
-                self.deque.set(Some(deque.clone()));
-                deque
-            }
-        };
+        let deque = self.queue()?;
         let waiter = new_waiter(owner, &self.loop_)?;
         append(deque.borrow(), waiter.borrow())?;
         Ok(waiter)
+    }
+
+    /// The deque; a new one if there is none yet.
+    #[inline(always)]
+    pub(crate) fn queue(&self) -> PyRes<Obj> {
+        if let Some(deque) = self.deque.get() {
+            return Ok(deque);
+        }
+        let deque = call::call0(stock().deque.borrow())?;
+        self.deque.set(Some(deque.clone()));
+        Ok(deque)
     }
 
     /// Takes a waiter out; ValueError if somebody else has.
@@ -74,6 +78,27 @@ impl Waiters {
             Some(deque) if value::len(deque.borrow())? == 0 => Ok(None),
             Some(deque) => value::first(deque.borrow()).map(Some),
         }
+    }
+
+    /// Resolves the first `most` that are not done with `result`.
+    pub(crate) fn wake(&self, most: i64, result: bool) -> PyRes<()> {
+        let Some(deque) = self.deque.get() else {
+            return Ok(());
+        };
+        if most <= 0 || value::len(deque.borrow())? == 0 {
+            return Ok(());
+        }
+        let mut left = most;
+        value::any(deque.borrow(), |waiter| {
+            if left == 0 {
+                return Ok(true);
+            }
+            if wake(waiter, Obj::bool(result))? {
+                left -= 1;
+            }
+            Ok(false)
+        })
+        .map(|_enough| ())
     }
 
     /// Resolves each waiter with True.

@@ -64,11 +64,10 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
             Ok(())
         }
         None => {
-            let register = call::getattr(
-                call::import(c"asyncio.tasks")?.borrow(),
-                value::intern(c"_register_task")?.borrow(),
-            )?;
-            let _none = call::call1(register.borrow(), slf.obj())?;
+            if eager && super::foreign::start_eagerly(slf)? {
+                return Ok(());
+            }
+            super::foreign::register(slf)?;
             call_soon_step(slf.own(), None)
         }
     }

@@ -18,6 +18,7 @@
 //!
 //! On a loop that is not Rondel's the same task goes through that loop's `call_soon`.
 
+mod foreign;
 mod methods;
 mod step;
 

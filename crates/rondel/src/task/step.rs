@@ -119,7 +119,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
 }
 
 /// What a task has waited for, held while it goes on, as asyncio's call of the wake-up holds it.
-struct Waited(Option<Own<Future>>);
+pub(super) struct Waited(Option<Own<Future>>);
 
 impl Drop for Waited {
     #[inline(always)]
@@ -136,7 +136,7 @@ impl Drop for Waited {
 
 /// What the step must throw: the awaited future's exception, a cancelled sleep, a requested cancel.
 #[inline(always)]
-fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<(Option<Obj>, Waited)> {
+pub(super) fn to_throw(task: Inst<'_, Task>, thrown: Option<Obj>) -> PyRes<(Option<Obj>, Waited)> {
     let held = Waited(task.waiter.take_future());
     let mut thrown = thrown;
     if let Some(waited) = &held.0 {
@@ -171,7 +171,7 @@ fn cancelled_error(message: Option<Obj>) -> PyRes<Obj> {
 }
 
 #[inline(always)]
-fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
+pub(super) fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
     // The coroutine may drop the task's last outside reference, but not the step's.
     let Some(coro) = task.coro.get() else {
         return Sent::Returned(Obj::none());
@@ -183,7 +183,7 @@ fn resume(task: Inst<'_, Task>, thrown: Option<Obj>) -> Sent {
 }
 
 #[inline(always)]
-fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRes<()> {
+pub(super) fn settle(home: Option<Inst<'_, LoopBase>>, task: Own<Task>, sent: Sent) -> PyRes<()> {
     match sent {
         Sent::Yielded(obj) => {
             track(task.inst());
