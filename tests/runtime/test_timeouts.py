@@ -208,6 +208,7 @@ async def test_the_class_makes_a_deadline_on_the_loops_clock(aio: ModuleType) ->
         scope.reschedule(None)
 
 
+@pytest.mark.later_asyncio
 async def test_the_class_raises_timeout_error(aio: ModuleType) -> None:
     with pytest.raises(TimeoutError) as caught:
         async with aio.Timeout(when=aio.get_running_loop().time()):
@@ -216,6 +217,7 @@ async def test_the_class_raises_timeout_error(aio: ModuleType) -> None:
     assert aio.current_task().cancelling() == 0
 
 
+@pytest.mark.later_asyncio
 async def test_the_class_without_a_deadline(aio: ModuleType) -> None:
     async with aio.Timeout(None) as scope:
         assert scope.when() is None
