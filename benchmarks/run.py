@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from cases import CASES
-from harness import chart, limits, report, server, tasks
+from harness import chart, limits, readme, report, server, tasks
 from harness.environment import (
     BENCHMARKS,
     CACHE,
@@ -46,8 +46,9 @@ examples:
   run.py --python ~/.pyenv/versions/3.13.0/bin/python --check
   run.py --check-file benchmarks/results/latest.json
 
-A run of everything writes results/<date>-<version>.{md,json,svg} and results/latest.*; any
-smaller one writes .cache/bench/latest.* instead, so that no published figure is lost to it.
+A run of everything writes results/<date>-<version>.{md,json,svg}, results/latest.* and the figures
+in the READMEs; any smaller one writes .cache/bench/latest.* instead, so that no published figure is
+lost to it.
 """
 
 
@@ -204,6 +205,9 @@ def write(run: Run, published: bool) -> None:
         (folder / f"{stem}.svg").write_text(chart.svg(run))
         text = report.markdown(run, LIMITS, f"{stem}.svg")
         (folder / f"{stem}.md").write_text(text)
+    if published:
+        for path in sorted(CHECKOUT.glob("README*.md")):
+            path.write_text(readme.updated(path.read_text(), run))
     print(text)
     progress(f"written: {(folder / 'latest.md').relative_to(CHECKOUT)} (.json, .svg)")
 

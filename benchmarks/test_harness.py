@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from cases import BATCH, CASES, CROWD, Case
-from harness import chart, limits, report, server, tasks
+from harness import chart, limits, readme, report, server, tasks
 from harness.environment import BENCHMARKS, Environment
 from harness.figures import Figures, Run
 
@@ -110,6 +110,16 @@ def test_a_ratio_over_its_limit_fails_and_one_under_it_passes() -> None:
     assert words(run_of(200, 1000))["create_await/rloop"] == "FAIL"
 
 
+def test_a_run_with_a_frozen_collector_has_limits_of_its_own(tmp_path: Path) -> None:
+    row = 'part = "tasks"\ncase = "gather"\n'
+    ratios = "at_most = { rloop = 0.4 }\nfrozen_at_most = { rloop = 0.25 }\n"
+    (tmp_path / "limits.toml").write_text(f"[[limit]]\n{row}{ratios}")
+    found = [
+        next(limits.read(tmp_path / "limits.toml", frozen)).at_most for frozen in (False, True)
+    ]
+    assert found == [0.4, 0.25]
+
+
 def test_a_figure_that_is_absent_neither_passes_nor_fails() -> None:
     assert words(run_of(100, 1000))["gather/rloop"] == "absent"
 
@@ -190,3 +200,19 @@ def test_load_accepts_only_the_expected_answer(
     done = subprocess.run(words, input=request, capture_output=True, check=False)
     assert done.stderr.decode().startswith(complaint)
     assert done.returncode == bool(complaint)
+
+
+def test_the_readmes_take_the_figures_of_a_run_and_keep_their_words() -> None:
+    run = run_of(3.0, 4.0)
+    run.about |= {"date": "2030-01-02", "interpreter": "CPython 3.15.1 (x)", "versions": "rondel 9"}
+    run.about["machine"] = "Some CPU, 64 cores, Linux 9.1"
+    old = "| ns | Rondel |\n| --- | --: |\n| gone | 1 |"
+    said = "Of 2026-11-24, CPython 3.11.2 (x), AMD EPYC, 2 cores, Linux 6.18"
+    said += "; rondel 1, uvloop 2; commit a1."
+    text = f"# Title\n\n{readme.BEGIN}\n{said}\n\nWords.\n\n{old}\n{readme.END}\ntail | stays\n"
+    new = readme.updated(text, run)
+    assert "Of 2030-01-02, CPython 3.15.1 (x), Some CPU, 64 cores, Linux 9.1; rondel 9." in new
+    assert "gone" not in new and "Words." in new and new.endswith("tail | stays\n")
+    assert "\n".join(report.tables(run)[0]) in new
+    with pytest.raises(ValueError, match="no room"):
+        readme.updated("# Title\n", run)

@@ -45,7 +45,7 @@ class Verdict:
 
 
 def read(path: Path, frozen: bool = False) -> Iterator[Limit]:
-    """The limits; `frozen_at_most` stands instead of `at_most` for a run with the collector frozen."""
+    """The limits; `frozen_at_most` replaces `at_most` for a run with the collector frozen."""
     with path.open("rb") as file:
         document = tomllib.load(file)
     for row in document["limit"]:

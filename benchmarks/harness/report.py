@@ -78,28 +78,43 @@ def measured(figures: Figures, lines: list[tuple[str, str]]) -> list[tuple[str, 
     return [(case, title) for case, title in lines if case in figures.values]
 
 
+def time_table(run: Run) -> list[str]:
+    timed = measured(run.tasks, [(case.name, case.title) for case in CASES if not case.memory])
+    subjects = run.tasks.subjects(tasks.RUNTIMES)
+    return table(run.tasks, timed, subjects, "ns", 0) if timed else []
+
+
+def memory_table(run: Run) -> list[str]:
+    memory = measured(run.tasks, [(case.name, case.title) for case in CASES if case.memory])
+    floors = ("bare", "send")
+    subjects = [s for s in run.tasks.subjects(tasks.RUNTIMES) if s not in floors]
+    return table(run.tasks, memory, subjects, "bytes", 0) if memory else []
+
+
+def http_table(run: Run) -> list[str]:
+    served = measured(run.http, [(case.name, case.title) for case in server.HTTP_CASES])
+    return table(run.http, served, run.http.subjects(server.SERVERS), "µs", 1) if served else []
+
+
+def tables(run: Run) -> list[list[str]]:
+    """All tables of figures that the run has, in the report's order."""
+    return [lines for lines in (time_table(run), memory_table(run), http_table(run)) if lines]
+
+
 def markdown(run: Run, limits_file: Path, chart: str | None) -> str:
     """The whole report; sections without figures are left out."""
     out = [f"# Benchmark of {run.about['date']}, {run.about['interpreter']}", ""]
     out += [f"- {key}: {value}" for key, value in run.about.items() if key != "date"]
     if chart:
         out += ["", f"![Bars of the figures below]({chart})"]
-    timed = measured(run.tasks, [(case.name, case.title) for case in CASES if not case.memory])
-    if timed:
-        subjects = run.tasks.subjects(tasks.RUNTIMES)
-        out += ["", "## Tasks: CPU ns per operation", "", TASKS_NOTE, ""]
-        out += table(run.tasks, timed, subjects, "ns", 0)
-    memory = measured(run.tasks, [(case.name, case.title) for case in CASES if case.memory])
-    if memory:
-        floors = ("bare", "send")
-        subjects = [s for s in run.tasks.subjects(tasks.RUNTIMES) if s not in floors]
-        out += ["", "## Memory: bytes per pending task", "", MEMORY_NOTE, ""]
-        out += table(run.tasks, memory, subjects, "bytes", 0)
-    served = measured(run.http, [(case.name, case.title) for case in server.HTTP_CASES])
-    if served:
-        subjects = run.http.subjects(server.SERVERS)
-        out += ["", "## HTTP: CPU µs per request, one process", "", HTTP_NOTE, ""]
-        out += table(run.http, served, subjects, "µs", 1)
+    sections = (
+        ("Tasks: CPU ns per operation", TASKS_NOTE, time_table(run)),
+        ("Memory: bytes per pending task", MEMORY_NOTE, memory_table(run)),
+        ("HTTP: CPU µs per request, one process", HTTP_NOTE, http_table(run)),
+    )
+    for title, note, lines in sections:
+        if lines:
+            out += ["", f"## {title}", "", note, "", *lines]
     verdicts = [v for v in limits.check(run, limits_file) if v.word != "absent"]
     if verdicts:
         out += ["", "## Limits", "", "The figures to reach, from `benchmarks/limits.toml`.", ""]

@@ -1,7 +1,7 @@
 """Contexts of tasks and handles: each its own copy, gone when its owner is, whatever becomes of it.
 
-Rondel makes copies out of contexts that nobody refers to any more; nothing of their earlier life may
-show, and nobody may find one that is not whole.
+Rondel makes copies out of contexts that nobody refers to any more; nothing of their earlier life
+may show, and nobody may find one that is not whole.
 """
 
 import asyncio
@@ -198,5 +198,3 @@ def test_a_callback_whose_context_is_entered_already_is_reported(runtime: Runtim
         [report] = runtime.take_errors()
         assert "is already entered" in str(report["exception"])
     # asyncio ends its run there: the error comes out of run_forever().
-
-
