@@ -470,7 +470,7 @@ async def awaited(coro: Any) -> None:
         await coro
 
 
-# A coroutine that never suspends is known to the collector, and lets go at its end.
+# A coroutine that has not suspended, or never will, is known to the collector all the same.
 @in_child
 def test_a_cycle_through_a_coroutine_is_collected(child: Child) -> None:
     loop = child.new_loop()

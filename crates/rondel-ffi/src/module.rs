@@ -5,8 +5,8 @@
 //! the place of those that living objects have; and another interpreter than the main one is refused.
 
 use crate::err::{PyRes, Raised};
-use crate::obj::{Obj, Ref};
 use crate::gil::GilStatic;
+use crate::obj::{Obj, Ref};
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use std::ffi::CStr;
@@ -51,9 +51,7 @@ impl Module {
 
 fn is_main_interpreter() -> bool {
     // SAFETY: the GIL is held; the main interpreter's number is 0.
-    unsafe {
-        pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0
-    }
+    unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0 }
 }
 
 /// The module that was filled.
