@@ -462,6 +462,8 @@ def coroutines_that_end_at_once(child: Child, holder: Holder) -> dict[str, Any]:
         "wait": aio.wait([done]),
         "wait_for": aio.wait_for(done, None),
         "as_completed": next(iter(aio.as_completed([done]))),
+        "future": done.__await__(),
+        "enter": lock.__aenter__(),
     }
 
 

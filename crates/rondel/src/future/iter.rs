@@ -2,7 +2,7 @@
 
 use super::{Future, outcome};
 use rondel_ffi::call::Sent;
-use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc, track};
+use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -39,7 +39,8 @@ pub(super) fn new(fut: Inst<'_, Future>) -> PyRes<Own<FutureIter>> {
         FutureIter {
             future: OwnCell::new(Some(fut.own())),
         },
-        false,
+        // Not only when it suspends: the future may hold whoever keeps this.
+        true,
     )
 }
 
@@ -51,8 +52,6 @@ fn resume(slf: Inst<'_, FutureIter>, _value: Ref<'_>) -> Sent {
     if !fut.done() {
         if !fut.blocking.get() {
             fut.blocking.set(true);
-            // Suspended: it may be part of a cycle of task, frame and future.
-            track(slf);
             return Sent::Yielded(fut.obj().own());
         }
         // Whoever drives this coroutine has not taken the future for what it is.
