@@ -1,8 +1,8 @@
 """A million sleeping tasks: are they alive, and what does a turn cost beside them?
 
-Usage: ``python benchmarks/crowd.py [--runtime asyncio] [--crowds 1000 1000000]``.  The figure is the
-CPU time of a turn in which one timer is due (a task sleeps a nanosecond, again and again) while the
-crowd sleeps, per size of the crowd; the exit status is 1 if the last size's is not under LIMIT
+Usage: ``python benchmarks/crowd.py [--runtime asyncio] [--crowds 1000 1000000]``.  The figure is
+the CPU time of a turn in which one timer is due (a task sleeps a nanosecond, again and again) while
+the crowd sleeps, per size of the crowd; the exit status is 1 if the last size's is not under LIMIT
 times the first's.  Each size has a process of its own; the crowd's deadlines are in random order,
 so that they lie in the timers' heap.  At the end every sleeper is cancelled and has to say so.
 """

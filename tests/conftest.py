@@ -29,9 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "rondel_server: about Rondel's server alone, not for RONDEL_TEST_SERVER"
     )
-    config.addinivalue_line(
-        "markers", "later_asyncio: about what asyncio fixed in 3.11.7 or before"
-    )
+    config.addinivalue_line("markers", "later_asyncio: about what asyncio fixed by 3.11.7")
     config.addinivalue_line("markers", "no_debug_mode: assumes that asyncio's debug mode is off")
     config.addinivalue_line("filterwarnings", "error")
     # Python 3.14 deprecates policies; the suites use them where asyncio still has them.

@@ -38,7 +38,7 @@ RUNTIMES = (
     else ("asyncio", "rondel", "asyncio-on-rondel", "rondel-on-asyncio")
 )
 
-# asyncio's timeouts, streams and transports had bugs that 3.11.3 to 3.11.7 fixed and Rondel has not.
+# asyncio's timeouts, streams and transports had bugs then that Rondel's have in no version.
 EARLY_311 = sys.version_info < (3, 11, 7)
 
 # How long a test may take to see something that should happen at once: generous, because

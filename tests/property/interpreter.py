@@ -428,8 +428,8 @@ def run(aio: ModuleType, loop: asyncio.AbstractEventLoop, program: Program) -> l
         del interpreter, loop
         gc.collect(0)  # all that was made since the last run
         if unfinished:
-            # The ends of its coroutines have kept others alive, which are old by now: they would end,
-            # and complain, at any later time.
+            # The ends of its coroutines have kept others alive, which are old by now: they would
+            # end, and complain, at any later time.
             gc.collect()
         sys.unraisablehook = hook
         if collecting:

@@ -212,8 +212,8 @@ def test_a_comparison_that_raises_leaves_the_callbacks(child: Child) -> None:
 
 @in_child
 def test_removing_many_callbacks_is_linear(child: Child) -> None:
-    # 200 000 at a quadratic cost would be minutes: the child's time limit is the assertion. (A debug
-    # build's collector, at every allocation, makes it that by itself.)
+    # 200 000 at a quadratic cost would be minutes: the child's time limit is the assertion. (The
+    # collector of a debug build, at every allocation, would take those, too.)
     if hasattr(sys, "gettotalrefcount"):
         gc.set_threshold(700)
     future = child.new_loop().create_future()

@@ -1,7 +1,7 @@
-"""`python -m tests.safety references` and `... soak`: memory that must not grow, workload by workload.
+"""`python -m tests.safety references` and `... soak`: memory that must not grow, by workload.
 
-references   exact: references (in a debug build of CPython), blocks, bytes and descriptors that each
-             round of a workload leaves behind
+references   exact: references (in a debug build of CPython), blocks, bytes and descriptors that
+             each round of a workload leaves behind
 soak         a million operations of each workload, and the process's size after every tenth
 
 The exit status is 1 if anything grew.

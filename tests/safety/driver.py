@@ -1,7 +1,7 @@
 """A little of everything, in one process that then ends: what valgrind watches.
 
-Each workload runs in a loop of its own with every tenth collection a full one; tasks are left pending
-at the end, on a loop that is never closed, so that the interpreter's shutdown meets them.
+Each workload runs in a loop of its own, with frequent collections; tasks are left pending at the
+end, on a loop that is never closed, so that the interpreter's shutdown meets them.
 """
 
 import asyncio

@@ -44,7 +44,7 @@ blocks: Callable[[], int] = sys.getallocatedblocks
 """Blocks of Python's own allocator that are in use."""
 
 malloced: Callable[[], int] | None = _mallinfo2()
-"""Bytes that the C library has given out in the main thread's arena: Rust's memory, large objects."""
+"""Bytes given out by the C library (the main thread's arena): Rust's memory, large objects."""
 
 
 def descriptors() -> int:

@@ -9,6 +9,7 @@ import gc
 import importlib
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +23,7 @@ WARM_UP = 3
 ROUNDS = 5
 
 NOISE = 10
-"""Blocks that come and go with the measuring (numbers, frames): less than twenty lots of anything."""
+"""Blocks that come and go with the measuring: less than one for each of twenty lots."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def growth(aio: ModuleType, workload: Workload, count: int = COUNT) -> Growth:
                     if meter is not None:
                         row[which] = meter()
     least: list[Any] = [
-        min(after[which] - before[which] for before, after in zip(rows, rows[1:], strict=False))
+        min(after[which] - before[which] for before, after in pairwise(rows))
         if meter is not None
         else None
         for which, meter in enumerate(meters)

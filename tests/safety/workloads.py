@@ -176,6 +176,10 @@ async def cycles_of_everything(aio: ModuleType, count: int) -> None:
         await gathered
         for thing in (aio.Lock(), aio.Event(), aio.Queue(), aio.Semaphore(), aio.Condition()):
             thing.itself = thing
+        queue = aio.Queue()
+        queue.put_nowait(queue)
+        queue.getting = queue.get()  # never suspends
+        assert await queue.getting is queue
         if number % 100 == 0:
             gc.collect()
     gc.collect()

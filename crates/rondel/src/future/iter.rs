@@ -6,7 +6,7 @@
 
 use super::{Future, State, outcome};
 use rondel_ffi::call::Sent;
-use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc_with, track};
+use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
@@ -43,7 +43,8 @@ pub(super) fn new(fut: Inst<'_, Future>) -> PyRes<Own<FutureIter>> {
         || FutureIter {
             future: OwnCell::new(Some(fut.own())),
         },
-        false,
+        // Not only when it suspends: the future may hold whoever keeps this.
+        true,
     )
 }
 
@@ -54,9 +55,6 @@ fn resume(slf: Inst<'_, FutureIter>, value: Ref<'_>) -> Sent {
     };
     if fut.done() {
         slf.future.set(None);
-    } else {
-        // Suspended: it may be part of a cycle of task, frame and future.
-        track(slf);
     }
     resume_future(fut.inst(), value)
 }

@@ -227,23 +227,16 @@ fn suspend<M: Machine>(slf: Inst<'_, Coroutine<M>>) {
     slf.stage.set(Stage::Suspended);
 }
 
-/// It has returned or raised: like a frame that ends, it lets go of what it has worked with.
-#[inline(always)]
-fn end<M: Machine>(slf: Inst<'_, Coroutine<M>>) {
-    slf.stage.set(Stage::Over);
-    slf.data().body.clear();
-}
-
 #[inline(always)]
 fn advance<M: Machine>(slf: Inst<'_, Coroutine<M>>, mut next: Next) -> Sent {
     loop {
         next = match next {
             Next::Return(value) => {
-                end(slf);
+                slf.stage.set(Stage::Over);
                 return Sent::Returned(value);
             }
             Next::Raise(raised) => {
-                end(slf);
+                slf.stage.set(Stage::Over);
                 return Sent::Raised(raised);
             }
             Next::Wait(waited) => {
