@@ -30,6 +30,10 @@ class Copied:
         state.update((name, getattr(self, name)) for name in self._fields)
         return state
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Before protocol 2 pickle asks the base for the state, which a native one has not.
+        return super().__reduce_ex__(max(protocol, 2))
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)

@@ -117,8 +117,9 @@ class Timeout:
     def __aexit__(
         self,
         exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+        /,
     ) -> Awaitable[bool | None]: ...
 
 @disjoint_base

@@ -69,13 +69,14 @@ wait_for = _rondel.wait_for
 wrap_future = _rondel.wrap_future
 
 
-class TaskGroup(_rondel.TaskGroupBase, asyncio.TaskGroup):  # type: ignore[misc]
+class TaskGroup(_locks.Copied, _rondel.TaskGroupBase, asyncio.TaskGroup):  # type: ignore[misc]
     """asyncio's TaskGroup with native task creation and counting.
 
     Entering, leaving and error handling are asyncio's own methods (Python docs: *Task Groups*), so
     they are those of the Python that runs; what runs once per task is native.
     """
 
+    _fields = ("_tasks", "_loop", "_on_completed_fut", "_entered", "_exiting", "_aborting")
     _stock_create_task = taskgroups.TaskGroup.create_task
 
 

@@ -3,7 +3,8 @@
 //! `asyncio.sleep` is an `async def` function: `inspect.iscoroutinefunction` says so by the code
 //! object's flags (and, from 3.12 on, by a marker). A builtin function has neither. This type is
 //! called by vectorcall, as a builtin is, and has a `__dict__` that holds what introspection reads
-//! (`__code__`, `__defaults__`, …), taken over from the function it stands for.
+//! (`__code__`, `__defaults__`, …), taken over from the function it stands for. It is pickled and
+//! copied as a function is, by name: its module is Rondel's of that name.
 
 use crate::class::{Class, ClassCell, Inst, ObjCell, Visit};
 use crate::err::{Builtin, PyRes, Raised};
@@ -114,7 +115,17 @@ fn builder<T: Class>(name: &'static std::ffi::CStr) -> crate::class::TypeBuilder
         .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
         .slot(ffi::Py_tp_members, members.as_mut_ptr().cast())
         .slot(ffi::Py_tp_getset, getset.as_mut_ptr().cast())
+        .method(crate::method::noargs::<T, _>(
+            c"__reduce__",
+            c"Pickled by name, as a function is.",
+            reduce::<T>,
+        ))
         .flag(ffi::Py_TPFLAGS_HAVE_VECTORCALL)
+}
+
+fn reduce<T: Class>(slf: Inst<'_, T>) -> PyRes<Obj> {
+    let name = crate::value::intern(c"__qualname__")?;
+    crate::call::getattr(slf.obj(), name.borrow())
 }
 
 /// Makes a callable of a function item; `like` is the Python function whose looks it takes.
@@ -210,12 +221,15 @@ fn take_looks(made: Ref<'_>, like: Ref<'_>) -> PyRes<()> {
         c"__defaults__",
         c"__kwdefaults__",
         c"__annotations__",
-        c"__module__",
     ] {
         let name = crate::value::intern(name)?;
         let looks = crate::call::getattr(like, name.borrow())?;
         crate::call::setattr(made, name.borrow(), looks.borrow())?;
     }
+    let module = crate::value::intern(c"__module__")?;
+    let theirs = crate::call::getattr(like, module.borrow())?;
+    let ours = crate::value::str_text(theirs.borrow())?.replacen("asyncio", "rondel", 1);
+    crate::call::setattr(made, module.borrow(), crate::value::str(&ours)?.borrow())?;
     // inspect.signature() takes what has a function's attributes for a function; from 3.12 on this
     // marker is what asyncio and inspect ask for.
     let inspect = crate::call::import(c"inspect")?;

@@ -8,7 +8,7 @@ use crate::class::{Class, Inst};
 use crate::err::{PyRes, Raised};
 use crate::obj::{Obj, Ref};
 use pyo3::ffi;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// A method without arguments.
 pub fn noargs<T: Class, F>(name: &'static CStr, doc: &'static CStr, _f: F) -> MethodDef
@@ -27,12 +27,24 @@ where
     }
     def(
         name,
-        doc,
+        signed(name, doc),
         ffi::PyMethodDefPointer {
             PyCFunction: tramp::<T, F>,
         },
         ffi::METH_NOARGS,
     )
+}
+
+/// The doc with the signature that `inspect` reads off it; CPython adds it itself from 3.13 on.
+fn signed(name: &CStr, doc: &'static CStr) -> &'static CStr {
+    let (name, text) = (name.to_string_lossy(), doc.to_string_lossy());
+    if text.contains("\n--\n\n") {
+        return doc;
+    }
+    match CString::new(format!("{name}($self, /)\n--\n\n{text}")) {
+        Ok(signed) => Box::leak(signed.into_boxed_c_str()),
+        Err(_) => doc,
+    }
 }
 
 /// A method with one positional argument.

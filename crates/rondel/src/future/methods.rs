@@ -482,12 +482,12 @@ pub(crate) fn future_methods() -> Vec<MethodDef> {
         ),
         method::fast::<Future, _>(
             c"add_done_callback",
-            c"Add a callback to be run when the future is done.",
+            c"add_done_callback($self, fn, /, *, context=None)\n--\n\nAdd a callback to be run when the future is done.",
             add_done_callback,
         ),
         method::onearg::<Future, _>(
             c"remove_done_callback",
-            c"Remove all instances of a callback; return how many.",
+            c"remove_done_callback($self, fn, /)\n--\n\nRemove all instances of a callback; return how many.",
             remove_done_callback,
         ),
         method::noargs::<Future, _>(
@@ -537,7 +537,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
     let builder = TypeBuilder::<Future>::new(c"rondel.Future");
     let set_result = method::onearg::<Future, _>(
         c"set_result",
-        c"Mark the future done and set its result.",
+        c"set_result($self, result, /)\n--\n\nMark the future done and set its result.",
         set_result,
     );
     SET_RESULT.store(set_result.code(), Ordering::Relaxed);
@@ -561,12 +561,12 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
             set_result,
             method::onearg::<Future, _>(
                 c"set_exception",
-                c"Mark the future done and set an exception.",
+                c"set_exception($self, exception, /)\n--\n\nMark the future done and set an exception.",
                 set_exception,
             ),
             method::fast::<Future, _>(
                 c"cancel",
-                c"Cancel the future and schedule callbacks; return False if it was done.",
+                c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks; return False if it was done.",
                 cancel,
             ),
             class_getitem_def(),

@@ -140,7 +140,7 @@ pub(crate) fn build() -> PyRes<Obj> {
         .subclassable()
         .method(method::fast::<TaskGroup, _>(
             c"create_task",
-            c"Create a task in the group.",
+            c"create_task($self, /, coro, *, name=None, context=None)\n--\n\nCreate a task in the group.",
             create_task,
         ))
         .properties([

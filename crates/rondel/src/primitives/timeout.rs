@@ -313,6 +313,15 @@ pub(super) fn entered(
     Ok(guard)
 }
 
+/// `__reduce__()`: one that has not been entered is its deadline.
+fn reduce(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+    if slf.stage.get() != Stage::Created || slf.other.is_some() {
+        return Err(Builtin::Type.raise("a Timeout that was entered cannot be copied or pickled"));
+    }
+    let args = value::tuple([when(slf)?])?;
+    value::tuple([slf.obj().type_of().own(), args])
+}
+
 /// `__aexit__(exc_type, exc, traceback)`.
 fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
     if slf.other.is_some() {
@@ -392,7 +401,9 @@ fn insert_timeout_errors(exc: Ref<'_>) -> PyRes<()> {
 
 pub(crate) fn build() -> PyRes<Obj> {
     TypeBuilder::<Timeout>::new(c"rondel.Timeout")
-        .doc(c"Asynchronous context manager for cancelling overdue coroutines.")
+        .doc(
+            c"Timeout(when)\n--\n\nAsynchronous context manager for cancelling overdue coroutines.",
+        )
         .subclassable()
         .with(method::init::<Timeout, _>(init))
         .with(method::unary::<Timeout, _>(Unary::Repr, repr))
@@ -409,7 +420,16 @@ pub(crate) fn build() -> PyRes<Obj> {
                 expired,
             ),
             method::noargs::<Timeout, _>(c"__aenter__", c"Start the deadline.", aenter),
-            method::fast::<Timeout, _>(c"__aexit__", c"End the block.", aexit),
+            method::fast::<Timeout, _>(
+                c"__aexit__",
+                c"__aexit__($self, exc_type, exc_val, exc_tb, /)\n--\n\nEnd the block.",
+                aexit,
+            ),
+            method::noargs::<Timeout, _>(
+                c"__reduce__",
+                c"How to copy a timeout that has not been entered.",
+                reduce,
+            ),
         ])
         .weakrefs()
         .build()

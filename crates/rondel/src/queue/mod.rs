@@ -350,6 +350,7 @@ pub(crate) fn build() -> PyRes<Obj> {
     coroutines::build()?;
     let class = TypeBuilder::<Queue>::new(c"rondel._rondel.QueueBase")
         .subclassable()
+        .doc(c"QueueBase(maxsize=0)\n--\n\nThe native half of a queue.")
         .with(method::init::<Queue, _>(init))
         .methods([
             method::fast::<Queue, _>(

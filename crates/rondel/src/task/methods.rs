@@ -325,7 +325,7 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
         .methods([
             method::fast::<Task, _>(
                 c"cancel",
-                c"Request that the task cancel itself.",
+                c"cancel($self, /, msg=None)\n--\n\nRequest that the task cancel itself.",
                 cancel_method,
             ),
             method::noargs::<Task, _>(
@@ -345,13 +345,13 @@ pub(crate) fn build(place: Placement) -> PyRes<Obj> {
                 get_context,
             ),
             method::noargs::<Task, _>(c"get_name", c"Return the task's name.", get_name),
-            method::onearg::<Task, _>(c"set_name", c"Set the task's name.", set_name),
-            method::onearg::<Task, _>(c"set_result", c"Not supported by tasks.", set_result),
-            method::onearg::<Task, _>(c"set_exception", c"Not supported by tasks.", set_exception),
-            method::fast::<Task, _>(c"get_stack", c"Return the list of stack frames.", get_stack),
+            method::onearg::<Task, _>(c"set_name", c"set_name($self, value, /)\n--\n\nSet the task's name.", set_name),
+            method::onearg::<Task, _>(c"set_result", c"set_result($self, result, /)\n--\n\nNot supported by tasks.", set_result),
+            method::onearg::<Task, _>(c"set_exception", c"set_exception($self, exception, /)\n--\n\nNot supported by tasks.", set_exception),
+            method::fast::<Task, _>(c"get_stack", c"get_stack($self, /, *, limit=None)\n--\n\nReturn the list of stack frames.", get_stack),
             method::fast::<Task, _>(
                 c"print_stack",
-                c"Print the stack or the traceback.",
+                c"print_stack($self, /, *, limit=None, file=None)\n--\n\nPrint the stack or the traceback.",
                 print_stack,
             ),
             future::class_getitem_def(),
