@@ -23,7 +23,7 @@ pub(crate) use turn::{begin_step, end_step, forked, publish};
 use crate::future::Future;
 use crate::handle::Handle;
 use crate::net::tcp::TcpTransport;
-use crate::packed::Entry;
+use crate::packed::{Entry, Lent, Ring};
 use crate::primitives::gather::Gather;
 use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
@@ -37,7 +37,7 @@ use rondel_ffi::class::{ObjCell, Visit, Weak, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ pub(crate) struct Watch {
 #[derive(Default)]
 pub(crate) struct LoopBase {
     /// What is scheduled, in order; [`LoopBase::empty`] drops what is left.
-    ready: RefCell<VecDeque<Entry>>,
+    ready: Ring,
     timers: RefCell<Timers<Due>>,
     /// Every task that is not done, for `all_tasks()`.
     pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
@@ -129,8 +129,8 @@ pub(crate) struct LoopBase {
     /// None before `_setup` and after `close`.
     driver: RefCell<Option<Driver>>,
     waker: RefCell<Option<Arc<LoopWaker>>>,
-    /// The task that is taking a step.
-    current: ObjCell,
+    /// The task that is taking a step; the step keeps it alive.
+    current: Lent,
     /// `asyncio.tasks._current_tasks` holds an entry for this loop.
     current_published: Cell<bool>,
     /// The context entered for the callbacks of this turn.
@@ -144,6 +144,8 @@ pub(crate) struct LoopBase {
     closed: Cell<bool>,
     /// The coarse clock when the loop last polled, in nanoseconds.
     polled: Cell<u64>,
+    /// A timer may be due before the next poll: the clock is looked at in every turn.
+    hurry: Cell<bool>,
     /// Turns since then.
     turns: Cell<u32>,
     /// The turn in which the coarse clock is read next.
@@ -164,14 +166,9 @@ impl Class for LoopBase {
     }
 
     fn traverse(&self, visit: &mut Visit) {
-        visit.cell(&self.current);
         visit.cell(&self.entered);
         visit.cell(&self.task_factory);
-        if let Ok(ready) = self.ready.try_borrow() {
-            for entry in ready.iter() {
-                entry.traverse(visit);
-            }
-        }
+        self.ready.for_each(|entry| entry.traverse(visit));
         if let Ok(timers) = self.timers.try_borrow() {
             timers.for_each(|due| visit.obj(due.obj()));
         }
@@ -198,7 +195,6 @@ impl Class for LoopBase {
 
     fn clear(&self) {
         self.empty();
-        self.current.set(None);
         self.entered.set(None);
         self.task_factory.set(None);
     }
@@ -214,10 +210,13 @@ impl LoopBase {
     /// Puts an entry at the end of the ready queue.
     #[inline(always)]
     pub(crate) fn push(&self, entry: Ready) {
-        self.ready.borrow_mut().push_back(Entry::pack(entry));
+        self.ready.push(Entry::pack(entry));
     }
 
     pub(crate) fn add_timer(&self, deadline: u64, due: Due) -> TimerKey {
+        if deadline <= self.near() {
+            self.hurry.set(true);
+        }
         self.timers.borrow_mut().insert(deadline, due)
     }
 
@@ -357,14 +356,12 @@ impl LoopBase {
     /// Takes the first entry out of the ready queue.
     #[inline(always)]
     fn pop(&self) -> Option<Entry> {
-        self.ready.borrow_mut().pop_front()
+        self.ready.pop()
     }
 
     /// The run is over: what is left of it may never be run, with the loop dropped as it is.
     fn show_left(&self) {
-        for entry in &*self.ready.borrow() {
-            entry.peek(show);
-        }
+        self.ready.for_each(|entry| entry.peek(show));
     }
 
     /// Lets go of everything scheduled. Nothing of it runs any more.

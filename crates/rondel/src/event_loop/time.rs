@@ -79,5 +79,6 @@ impl LoopBase {
 pub(super) fn use_virtual_clock(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     ANY_VIRTUAL.store(true, Ordering::Relaxed);
     slf.virtual_now.set(Some(0));
+    slf.hurry.set(true);
     Ok(Obj::none())
 }

@@ -21,7 +21,7 @@ use crate::{future, handle, meter, task};
 use rondel_core::clock;
 use rondel_core::driver;
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::{Inst, Obj, PyRes, Raised, gil, local, value};
+use rondel_ffi::{Inst, Obj, PyRes, Raised, Ref, gil, local, value};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ const TURNS_PER_LOOK: u32 = 4;
 /// than the coarse clock's tick.
 const NEAR: u64 = 20_000_000;
 
-/// A batch of more entries than this has its room given back when it is over.
+/// A batch of more entries than this has its room given back when it is over: some 30 bytes for each
+/// of 100 000 tasks that were started at once and now wait.
 const CROWD: usize = 8192;
 
 /// How often this process's ancestors have forked since the module was loaded.
@@ -106,13 +107,15 @@ fn turns(slf: Inst<'_, LoopBase>) -> PyRes<()> {
 
 #[inline(always)]
 fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
-    let idle = slf.ready.borrow().is_empty() && !slf.stopping.get();
+    let idle = slf.ready.is_empty() && !slf.stopping.get();
     let turns = slf.turns.get() + 1;
     slf.turns.set(turns);
     if idle || turns >= slf.next_look.get() {
         look(slf, idle, turns, ready)?;
     }
-    due_timers(slf);
+    if slf.hurry.get() {
+        due_timers(slf);
+    }
     batch(slf)
 }
 
@@ -128,6 +131,8 @@ fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Rea
     poll(slf, idle, ready)?;
     slf.turns.set(0);
     slf.polled.set(clock::coarse());
+    slf.hurry
+        .set(slf.is_virtual() || !slf.timers.borrow().none_until(slf.near()));
     let long = ticked && !idle && turns < TURNS_PER_POLL;
     slf.next_look.set(if long { 1 } else { TURNS_PER_LOOK });
     Ok(())
@@ -194,7 +199,7 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
             slf.push(Ready::Io(transport, event));
         }
     }
-    if idle && slf.is_virtual() && slf.ready.borrow().is_empty() {
+    if idle && slf.is_virtual() && slf.ready.is_empty() {
         slf.skip_to_next_timer();
     }
     err::check_signals()
@@ -237,14 +242,21 @@ fn queue_watchers(slf: Inst<'_, LoopBase>, event: &driver::FdEvent) {
     }
 }
 
-#[inline(always)]
+impl LoopBase {
+    /// A deadline up to this may come before the next poll.
+    #[inline(always)]
+    pub(super) fn near(&self) -> u64 {
+        self.polled.get().saturating_add(NEAR)
+    }
+}
+
 fn due_timers(slf: Inst<'_, LoopBase>) {
-    let near = slf.polled.get().saturating_add(NEAR);
-    if slf.timers.borrow().none_until(near) && !slf.is_virtual() {
+    let next = slf.timers.borrow_mut().next_deadline();
+    if !slf.is_virtual() && next.is_none_or(|deadline| deadline > slf.near()) {
+        slf.hurry.set(false);
         return;
     }
-    let next = slf.timers.borrow_mut().next_deadline();
-    if next.is_none_or(|deadline| deadline > near && !slf.is_virtual()) {
+    if next.is_none() {
         return;
     }
     let now = slf.now();
@@ -259,7 +271,7 @@ fn due_timers(slf: Inst<'_, LoopBase>) {
 
 #[inline(always)]
 fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
-    let count = slf.ready.borrow().len();
+    let count = slf.ready.len();
     for _ in 0..count {
         let Some(entry) = slf.pop() else {
             return Ok(());
@@ -271,19 +283,9 @@ fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
         }
     }
     if count > CROWD {
-        trim(slf);
+        slf.ready.trim();
     }
     Ok(())
-}
-
-/// Gives back the room that a crowd of entries took, when the crowd is gone: some 30 bytes for each
-/// of 100 000 tasks that were started at once and now wait.
-#[cold]
-fn trim(slf: Inst<'_, LoopBase>) {
-    let mut ready = slf.ready.borrow_mut();
-    if ready.len() < ready.capacity() / 8 {
-        ready.shrink_to(0);
-    }
 }
 
 /// What a native entry could not do for an exception of user code (a repr, a property, a future's
@@ -352,29 +354,30 @@ fn timed(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
     }
 }
 
-/// Makes `task` the current one for the time of a step.
+/// Makes `task` the current one for the time of a step. The caller keeps it alive until [`end_step`],
+/// which it calls however the step ends.
 #[inline(always)]
-pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Obj) -> PyRes<()> {
+pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Ref<'_>) -> PyRes<()> {
     if cfg!(Py_3_14)
         && let Some(swap) = &stock().swap_current_task
     {
-        let _previous = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), task.borrow()])?;
+        let _previous = rondel_ffi::call::call(swap.borrow(), &[slf.obj(), task])?;
     }
-    slf.current.set(Some(task));
+    slf.current.lend(task);
     Ok(())
 }
 
 #[inline(always)]
 pub(crate) fn end_step(slf: Inst<'_, LoopBase>) {
-    let task = slf.current.take();
     if slf.current_published.get() {
         unpublish(slf);
         if meter::open()
-            && let Some(task) = &task
+            && let Some(task) = slf.current.get()
         {
             meter::step_ends(task.borrow());
         }
     }
+    slf.current.take_back();
     if cfg!(Py_3_14)
         && let Some(swap) = &stock().swap_current_task
     {

@@ -27,14 +27,25 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
         return not_entered(home, task.inst(), raised);
     }
     let (thrown, _waited) = to_throw(task.inst(), thrown)?;
-    event_loop::begin_step(home, task.obj().own())?;
+    event_loop::begin_step(home, task.obj())?;
+    let current = Current(home);
     if meter::open() {
         meter::step_begins(home, task.obj());
     }
     let sent = resume(task.inst(), thrown);
-    event_loop::end_step(home);
+    drop(current);
     home.callback_over();
     settle(Some(home), task, sent)
+}
+
+/// Ends the step's being current however it ends: the loop only borrows the task.
+struct Current<'a>(Inst<'a, LoopBase>);
+
+impl Drop for Current<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        event_loop::end_step(self.0);
+    }
 }
 
 /// Steps a task whose foreign future has called it: at once when its loop has, else on its loop.
@@ -106,8 +117,9 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     home.leave()?;
     home.resume_context(outer_context);
     if let Some(outer) = outer_task {
-        let current = outer.clone();
-        event_loop::begin_step(home, outer)?;
+        let current = outer;
+        // It is being executed further up, and so is kept alive there.
+        event_loop::begin_step(home, current.borrow())?;
         if meter::open() {
             meter::step_goes_on(home, current.borrow());
         }

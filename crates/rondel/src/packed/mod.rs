@@ -11,8 +11,16 @@
 //!  WaiterCell    reference or a timer's slot, tag and sequence number what a task waits for
 //! ```
 //!
+//! `ring` is the ready queue that entries are in, `lent` how a loop knows the task that takes a step.
+//!
 //! A tag is written together with the references that it speaks for and nowhere else, which is what
 //! every `unsafe` block here relies on. The GIL serialises access, as for all that refers to Python.
+
+mod lent;
+mod ring;
+
+pub(crate) use lent::Lent;
+pub(crate) use ring::Ring;
 
 use crate::event_loop::{IoEvent, Ready};
 use crate::future::{Callback, Future};
