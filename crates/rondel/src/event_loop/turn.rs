@@ -370,9 +370,12 @@ pub(crate) fn begin_step(slf: Inst<'_, LoopBase>, task: Ref<'_>) -> PyRes<()> {
 #[inline(always)]
 pub(crate) fn end_step(slf: Inst<'_, LoopBase>) {
     if slf.current_published.get() {
+        let task = slf.current.get();
+        // First: the look into asyncio's table asks for the loop's hash, which publishes what is there.
+        slf.current.take_back();
         unpublish(slf);
         if meter::open()
-            && let Some(task) = slf.current.get()
+            && let Some(task) = &task
         {
             meter::step_ends(task.borrow());
         }
