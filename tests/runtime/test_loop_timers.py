@@ -120,9 +120,9 @@ def test_a_timer_made_by_a_timer_fires_in_a_later_turn(loop: Loop) -> None:
     def first() -> None:
         loop.call_later(0, seen.append, "child")
         loop.call_soon(seen.append, "soon")
+        loop.call_later(0.01, loop.stop)
 
     loop.call_later(0.001, first)
-    loop.call_later(0.01, loop.stop)
     loop.run_forever()
     assert seen == ["soon", "child"]
 
