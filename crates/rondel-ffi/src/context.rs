@@ -169,7 +169,8 @@ pub fn release(context: Obj) {
     // may run Python code, comes last.
     unsafe {
         let kept = KEPT.0.get();
-        if context.refcount() != 1
+        if cfg!(rondel_no_freelists)
+            || context.refcount() != 1
             || (*kept).0 == SPARES
             || CURRENT_AT.load(Ordering::Relaxed) == 0
             || !is_plain(ptr)
