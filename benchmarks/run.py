@@ -46,8 +46,8 @@ examples:
   run.py --python ~/.pyenv/versions/3.13.0/bin/python --check
   run.py --check-file benchmarks/results/latest.json
 
-A run of everything writes results/<date>-<version>.{md,json,svg}, results/latest.* and the figures
-in the READMEs; any smaller one writes .cache/bench/latest.* instead, so that no published figure is
+A run of everything writes results/<date>-<version>.{md,json,svg} and, without --python,
+results/latest.* and the figures in the READMEs; any smaller one writes .cache/bench/latest.* instead, so that no published figure is
 lost to it.
 """
 
@@ -107,7 +107,7 @@ def main() -> int:
     except SetupError as error:
         progress(f"bench: {error}")
         return 1
-    write(run, complete(options))
+    write(run, complete(options), latest=options.python is None)
     return judge(run) if options.check else 0
 
 
@@ -193,10 +193,10 @@ def cpu_model() -> str:
     return models[0] if models else platform.machine()
 
 
-def write(run: Run, published: bool) -> None:
+def write(run: Run, published: bool, latest: bool) -> None:
     folder = RESULTS if published else CACHE / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    stems = ["latest"]
+    stems = ["latest"] if latest or not published else []
     if published:
         version = run.about["interpreter"].split()[1]
         stems.insert(0, f"{run.about['date']}-py{version}")
@@ -205,11 +205,11 @@ def write(run: Run, published: bool) -> None:
         (folder / f"{stem}.svg").write_text(chart.svg(run))
         text = report.markdown(run, LIMITS, f"{stem}.svg")
         (folder / f"{stem}.md").write_text(text)
-    if published:
+    if published and latest:
         for path in sorted(CHECKOUT.glob("README*.md")):
             path.write_text(readme.updated(path.read_text(), run))
     print(text)
-    progress(f"written: {(folder / 'latest.md').relative_to(CHECKOUT)} (.json, .svg)")
+    progress(f"written: {(folder / f'{stems[0]}.md').relative_to(CHECKOUT)} (.json, .svg)")
 
 
 def judge(run: Run) -> int:
