@@ -47,8 +47,8 @@ examples:
   run.py --check-file benchmarks/results/latest.json
 
 A run of everything writes results/<date>-<version>.{md,json,svg} and, without --python,
-results/latest.* and the figures in the READMEs; any smaller one writes .cache/bench/latest.* instead, so that no published figure is
-lost to it.
+results/latest.* and the figures in the READMEs; any smaller one writes .cache/bench/latest.*
+instead, so that no published figure is lost to it.
 """
 
 
