@@ -116,3 +116,82 @@ async def test_a_subclass_may_await_in_its_own_way(aio: ModuleType) -> None:
     aio.get_running_loop().call_soon(future.set_result, 1)
     assert await future == ("told", 1)
     assert await aio.gather(future) == [1]
+
+
+def resume(awaitable: Any) -> StopIteration:
+    """The exception that ends an await of something done."""
+    try:
+        next(awaitable.__await__())
+    except StopIteration as stopped:
+        return stopped
+    raise AssertionError("it suspended")
+
+
+async def test_exceptions_that_somebody_keeps_keep_their_values(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    kept = []
+    for value in range(5):
+        future = loop.create_future()
+        future.set_result([value])
+        assert await future == [value]
+        kept.append(resume(future))
+    event = aio.Event()
+    event.set()
+    assert await event.wait() is True
+    assert [(stopped.value, stopped.args) for stopped in kept] == [
+        ([value], ([value],)) for value in range(5)
+    ]
+    assert all(stopped.__traceback__ is not None for stopped in kept)
+    assert len({id(stopped) for stopped in kept}) == 5
+
+
+async def test_an_exception_that_was_kept_and_marked_is_not_used_again(aio: ModuleType) -> None:
+    future = aio.get_running_loop().create_future()
+    future.set_result("value")
+    stopped = resume(future)
+    stopped.add_note("mine")
+    stopped.__context__ = KeyError()
+    stopped.mine = True  # type: ignore[attr-defined]
+    del stopped
+    found = resume(future)
+    assert found.value == "value"
+    assert found.__context__ is None
+    assert not hasattr(found, "mine")
+    assert not hasattr(found, "__notes__")
+
+
+async def test_a_value_that_was_awaited_lives_no_longer_than_the_step(aio: ModuleType) -> None:
+    class Value:
+        pass
+
+    loop = aio.get_running_loop()
+    future = loop.create_future()
+    value = Value()
+    reference = weakref.ref(value)
+    future.set_result(value)
+    assert await future is value
+    del value, future
+    await aio.sleep(0)
+    assert reference() is None
+
+
+async def test_a_destructor_in_an_await_may_await_by_hand(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    seen = []
+
+    class Value:
+        def __del__(self) -> None:
+            future = loop.create_future()
+            future.set_result(("inner",))
+            seen.append(resume(future).value)
+
+    for number in range(10):
+        future = loop.create_future()
+        future.set_result(Value())
+        await future
+        other = loop.create_future()
+        other.set_result(number)
+        del future
+        assert await other == number
+    await aio.sleep(0)
+    assert seen == [("inner",)] * 10

@@ -17,7 +17,7 @@ mod time;
 mod turn;
 
 pub(crate) use methods::{add_deadline, build, create_task_with, debug_checks};
-pub(crate) use time::{now, now_seconds};
+pub(crate) use time::{has_come, now, now_seconds};
 pub(crate) use turn::{begin_step, end_step, forked, publish};
 
 use crate::future::Future;
@@ -41,6 +41,10 @@ use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// A timer this near (nanoseconds) on the coarse clock may be due: the precise one decides. More
+/// than the coarse clock's tick.
+const NEAR: u64 = 20_000_000;
 
 /// An entry of the ready queue. Each is one of asyncio's `call_soon` hops.
 pub(crate) enum Ready {

@@ -14,7 +14,7 @@
 //! The current task is published lazily. Stock `asyncio.current_task()` looks it up in a dictionary
 //! keyed by the loop; to look there it asks for the loop's hash, and that is when we write the entry.
 
-use super::{CURRENT, Due, IoEvent, LoopBase, Ready, closed_error};
+use super::{CURRENT, Due, IoEvent, LoopBase, NEAR, Ready, closed_error};
 use crate::consts::{names, stock};
 use crate::packed::Entry;
 use crate::{future, handle, meter, task};
@@ -33,10 +33,6 @@ const TURNS_PER_POLL: u32 = 64;
 /// The coarse clock is read every so many turns; every turn while turns are found to be long, that is
 /// when it has ticked since the last poll.
 const TURNS_PER_LOOK: u32 = 4;
-
-/// A timer this near (nanoseconds) on the coarse clock may be due: the precise one decides. More
-/// than the coarse clock's tick.
-const NEAR: u64 = 20_000_000;
 
 /// A batch of more entries than this has its room given back when it is over: some 30 bytes for each
 /// of 100 000 tasks that were started at once and now wait.

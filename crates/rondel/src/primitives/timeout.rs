@@ -222,7 +222,7 @@ fn set_alarm(slf: Inst<'_, Timeout>) -> PyRes<()> {
         return Ok(());
     };
     let when = value::as_f64(when.borrow())?;
-    if when <= now_seconds() {
+    if event_loop::has_come(when) {
         home.push(Ready::Expire(slf.own()));
         slf.alarm.set(Alarm::Queued);
     } else {
