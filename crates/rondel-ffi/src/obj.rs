@@ -104,6 +104,13 @@ impl Obj {
         self.borrow().is_none()
     }
 
+    /// Whether the object is never freed.
+    #[inline(always)]
+    pub fn is_immortal(&self) -> bool {
+        // From 3.12 on: the lower half of the count of one that is has its highest bit set.
+        cfg!(Py_3_12) && (self.refcount() as i32) < 0
+    }
+
     /// How many references there are (an object nobody else can see has one).
     #[inline(always)]
     pub fn refcount(&self) -> isize {

@@ -107,6 +107,9 @@ pub trait Class: Default + 'static {
     /// right behind the object's head, unless a class says otherwise. `None` is looked up in the cell
     /// at every access.
     const PLACE: Option<usize> = Some(size_of::<ffi::PyObject>());
+    /// For an awaitable: what it gives, if anybody else has it then, he has it at least until the task's
+    /// step is over, or nobody can tell.
+    const VALUES_LAST: bool = false;
     /// Shows the collector every reference held.
     fn traverse(&self, visit: &mut Visit);
     /// Releases every reference held, leaving a valid, empty payload.

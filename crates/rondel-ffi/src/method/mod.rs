@@ -6,7 +6,7 @@
 //!
 //! # Where things are
 //! `function` (methods and functions), `property`, `slots` (repr, init, comparison …), `resume` (the
-//! slots of a coroutine-like object), `args` (a call's arguments).
+//! slots of a coroutine-like object), `stop` (the exception that carries its value), `args` (a call's arguments).
 //!
 //! # Invariants
 //! CPython calls a trampoline with the GIL held, with a `self` of the type that the definition was
@@ -17,6 +17,7 @@ mod function;
 mod property;
 mod resume;
 mod slots;
+mod stop;
 
 pub use args::Args;
 pub use function::{
@@ -25,6 +26,7 @@ pub use function::{
 pub use property::{getter, property};
 pub use resume::{SelfAwait, awaits_itself, raise_stop, resume, send, sent_to_result};
 pub use slots::{Comparison, Unary, compare, hash, init, unary};
+pub use stop::Reuse;
 
 use crate::err::{PyRes, panic_to_exception};
 use crate::obj::Obj;

@@ -6,7 +6,7 @@
 //! A class of [`awaits_itself`] is its own iterator when C awaits it, which spares an object for each
 //! `await`, and no iterator for Python code: it has no `__next__`, and its `__await__` can give another.
 
-use super::{MethodDef, SlotDef, def, guard, item};
+use super::{MethodDef, SlotDef, def, guard, item, stop};
 use crate::call::Sent;
 use crate::class::{Class, Inst};
 use crate::err::{Builtin, PyRes, Raised, panic_to_exception};
@@ -84,7 +84,7 @@ where
                 Some(Sent::Yielded(obj)) => obj.into_ptr(),
                 Some(Sent::Returned(obj)) if obj.is_none() => std::ptr::null_mut(),
                 Some(Sent::Returned(obj)) => {
-                    let _raised = raise_stop(obj);
+                    give::<T>(obj);
                     std::ptr::null_mut()
                 }
                 _ => next_slot::<T, F>(slf),
@@ -147,7 +147,7 @@ where
         Sent::Returned(obj) => {
             // A bare null means StopIteration(None): the usual case pays for no exception.
             if !obj.is_none() {
-                let _raised = raise_stop(obj);
+                give::<T>(obj);
             }
             std::ptr::null_mut()
         }
@@ -163,6 +163,14 @@ where
     // Both borrows end with the call; one lifetime serves.
     catch_unwind(AssertUnwindSafe(|| item::<F>()(slf, value)))
         .unwrap_or_else(|panic| Sent::Raised(panic_to_exception(panic)))
+}
+
+/// The value that `tp_iternext` gives by an exception.
+#[inline(always)]
+fn give<T: Class>(value: Obj) {
+    if let Err(value) = stop::set(value, T::VALUES_LAST) {
+        let _raised = raise_stop(value);
+    }
 }
 
 /// Raises `StopIteration(value)`; a tuple or an exception as the value stays one value.

@@ -20,6 +20,9 @@ static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 
 impl Class for Immediate {
+    // What is deferred is `async with timeout()`, whose block has the Timeout's `__aexit__`.
+    const VALUES_LAST: bool = true;
+
     fn cell() -> &'static ClassCell {
         &CELL
     }

@@ -12,6 +12,7 @@ use crate::watch;
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::track;
 use rondel_ffi::err::{self, Builtin};
+use rondel_ffi::method::Reuse;
 use rondel_ffi::{Inst, Obj, Own, PyRes, Raised, Ref, value};
 
 /// Steps a task on its Rondel loop. An error ends the loop (KeyboardInterrupt, SystemExit).
@@ -29,6 +30,8 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     let (thrown, _waited) = to_throw(task.inst(), thrown)?;
     event_loop::begin_step(home, task.obj())?;
     let current = Current(home);
+    // Emptied when the step is settled: what goes by that may run Python code.
+    let _values = Reuse::begin();
     if meter::open() {
         meter::step_begins(home, task.obj());
     }
