@@ -169,6 +169,9 @@ assert rondel.run(rondel.sleep(0, "main")) == "main"
 def test_subinterpreters_are_refused(before: str) -> None:
     # Types are statics of the process: another interpreter's would replace those of the main one.
     ended = python(SUBINTERPRETERS, before)
+    control = SUBINTERPRETERS.replace("import rondel", "import asyncio").split("assert rondel")[0]
+    if ended.returncode and python(control, before.replace("rondel", "asyncio")).returncode:
+        pytest.skip("this CPython's own subinterpreters fail it, without Rondel (3.12.1)")
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert len(lines) == (2 if sys.version_info >= (3, 13) else 1)
