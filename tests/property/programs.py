@@ -10,8 +10,6 @@ Delays are whole seconds, moved apart by multiples of 1/512 s: exact as a float 
 import random
 from collections.abc import Callable
 
-from tests.support import EARLY_311
-
 Statement = tuple[object, ...]
 Block = list[Statement]
 Program = list[Block]
@@ -54,9 +52,7 @@ LEAVES = {
 BLOCKS = ("catch", "finally", "child", "shield", "lock", "semaphore", "condition", "wait_notified")
 """Statements with one block."""
 
-TIMED = ("wait_for", "wait_for_task")
-if not EARLY_311:  # a timeout counted cancels from before it, too
-    TIMED = ("timeout", "timeout_at", *TIMED)
+TIMED = ("timeout", "timeout_at", "wait_for", "wait_for_task")
 """Statements with a delay and a block."""
 
 FORKS = ("gather", "gather_all", "group", "wait_all", "wait_first", "wait_error", "as_completed")

@@ -6,7 +6,8 @@
 //!
 //! # Where things are
 //! `function` (methods and functions), `property`, `slots` (repr, init, comparison …), `resume` (the
-//! slots of a coroutine-like object), `stop` (the exception that carries its value), `args` (a call's arguments).
+//! slots of a coroutine-like object), `stop` (the exception that carries its value), `args` (a call's
+//! arguments).
 //!
 //! # Invariants
 //! CPython calls a trampoline with the GIL held, with a `self` of the type that the definition was
