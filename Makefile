@@ -15,12 +15,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build dev demo test test-rust test-python test-all bench lint lint-rust \
-        lint-python conformance conformance-tasks conformance-all test-debug test-valgrind soak clean
+.PHONY: help tools build dev demo test test-rust test-python test-django test-all bench \
+        bench-django bench-net bench-server lint lint-rust lint-python conformance conformance-tasks \
+        conformance-cpython conformance-all upstream upstream-quick compat test-debug \
+        test-valgrind soak soak-net fuzz clean
 
 help: ## this list
 	@printf 'usage: make TARGET [PYTHON=python3] [VENV=.venv]\n\n'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-19s %s\n", $$1, $$2 }'
 
 # A venv belongs to one interpreter; a PYTHON that was asked for must be the one it has.
 tools:
@@ -70,6 +72,15 @@ test-python: $(INSTALL) $(VENV)/.test-ready ## the pytest suite (TESTS="tests/cl
 	@RONDEL_WHEEL=$(if $(filter build,$(INSTALL)),$$(ls $(VENV)/dist/*.whl)) \
 	    $(BIN)/python -m pytest $(TESTS)
 
+# With DJANGO= (4.2, 5.2, 6.0, 6.1, all) all of tests/django, with ASGIREF=oldest, newest or a release.
+test-django: $(INSTALL) $(VENV)/.test-ready ## Django's rules on uvicorn, then on Rondel (ARGS="-k threads" DJANGO=4.2)
+ifdef DJANGO
+	@$(BIN)/python -m tests.django $(addprefix --django ,$(DJANGO)) $(addprefix --asgiref ,$(ASGIREF)) -- $(ARGS)
+else
+	@$(BIN)/python -m pytest tests/django/rules --server uvicorn $(ARGS)
+	@$(BIN)/python -m pytest tests/django/rules --server rondel $(ARGS)
+endif
+
 test-all: ## the tests on every CPython found here (3.11, 3.12, 3.13)
 	@scripts/pythons.sh 3.11 3.12 3.13 | while read -r version python; do \
 	    echo "== CPython $$version"; \
@@ -93,6 +104,13 @@ test-valgrind: $(VENV)/.test-ready ## every type slot under valgrind, without re
 soak: $(INSTALL) $(VENV)/.test-ready ## a million operations of each primitive; memory must not grow
 	@$(BIN)/python -m tests.safety soak $(ARGS)
 
+SECONDS ?= 300
+soak-net: $(INSTALL) $(VENV)/.test-ready ## mixed traffic on one loop for SECONDS=300, with resets, cancels, timeouts
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
+
+fuzz: ## what parses bytes, by libFuzzer, each target for SECONDS=60 (ARGS="http1" for one)
+	@scripts/fuzz.sh $(or $(ARGS),all) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+
 lint: lint-rust lint-python ## formatting, clippy, ruff, mypy, stubtest
 
 lint-rust: $(VENV)/.ready
@@ -109,18 +127,39 @@ lint-python: $(INSTALL) $(VENV)/.lint-ready
 bench: tools ## side by side with peers from PyPI; tables in benchmarks/results/
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run.py $(ARGS)
 
+bench-django: tools ## Django under Rondel, uvicorn, granian, gunicorn; SQLite, PostgreSQL (ARGS="--help")
+	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_django.py $(ARGS)
+
+bench-net: tools ## protocols, streams, sock_*, TLS, threads ... under every loop (ARGS="--help")
+	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_net.py $(ARGS)
+
+bench-server: tools ## CPU, latency, memory of the server beside its peers (ARGS="--help")
+	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_server.py $(ARGS)
+
 conformance: $(INSTALL) $(VENV)/.test-ready ## CPython's own asyncio tests, and anyio's, on Rondel (ARGS="--help")
 	@$(BIN)/python -m tests.conformance $(ARGS)
 
-conformance-tasks: $(INSTALL) $(VENV)/.test-ready ## CPython's tests of tasks, locks, queues ... on Rondel: what CI runs
+conformance-tasks: $(INSTALL) $(VENV)/.test-ready ## CPython's tests of tasks, locks, queues ... on Rondel
 	@$(BIN)/python -m tests.conformance --task-layer $(ARGS)
 
-conformance-all: ## conformance-tasks on every CPython found here (3.11, 3.12, 3.13)
+conformance-cpython: $(INSTALL) $(VENV)/.test-ready ## all of CPython's asyncio tests on Rondel: what CI runs
+	@$(BIN)/python -m tests.conformance cpython cpython-primitives $(ARGS)
+
+conformance-all: ## conformance-cpython on every CPython found here (3.11, 3.12, 3.13)
 	@scripts/pythons.sh 3.11 3.12 3.13 | { failed=0; while read -r version python; do \
 	    echo "== CPython $$version"; \
-	    $(MAKE) --no-print-directory conformance-tasks PYTHON="$$python" \
+	    $(MAKE) --no-print-directory conformance-cpython PYTHON="$$python" \
 	        VENV=".venv-$$version" || failed=1; \
 	done; exit $$failed; }
+
+upstream: $(INSTALL) $(VENV)/.test-ready ## asgiref's, Django's and Channels' tests with rondel.install() (ARGS="--help")
+	@$(BIN)/python -m tests.upstream $(ARGS)
+
+upstream-quick: $(INSTALL) $(VENV)/.test-ready ## asgiref's oldest and newest, Django's core labels (a minute)
+	@$(BIN)/python -m tests.upstream --quick $(ARGS)
+
+compat: $(INSTALL) $(VENV)/.test-ready ## aiohttp, uvicorn, asyncpg, redis, grpc ... on Rondel's loop (ARGS="--help")
+	@$(BIN)/python -m tests.compat $(ARGS)
 
 clean: ## remove everything that was built, environments too
 	@rm -rf target dist .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,12 +1,13 @@
 """The measured application: plain ASGI 3, no framework, one route per case.
 
-`GET /` hello; `GET /100k` a 100 KB body; `POST /echo` the request's body back; all with a
-Content-Length.  The bare Rust server answers the same three, byte for byte but for
-the order of headers.
+`GET /` hello; `GET /100k` a 100 KB body; `POST /echo` the request's body back; `GET /sleep` hello
+after 10 ms; all with a Content-Length.  The bare Rust server answers the first three, byte for byte
+but for the order of headers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -28,6 +29,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
             await respond(send, 200, LARGE)
         elif path == "/echo":
             await respond(send, 200, await read_body(receive))
+        elif path == "/sleep":
+            await asyncio.sleep(0.01)
+            await respond(send, 200, HELLO)
         else:
             await respond(send, 404, b"no such page")
     elif scope["type"] == "lifespan":

@@ -1,16 +1,28 @@
 /* load: keeps N connections busy with one request each, checks every answer.
  *
- * Usage: load PORT CONNECTIONS REQUESTS STATUS LENGTH < request
+ * Usage: load [-r RATE] PORT CONNECTIONS REQUESTS STATUS LENGTH [PHRASE] < request
  * The request's bytes come from standard input.  Each connection (127.0.0.1, kept alive) sends it,
  * reads the whole response, and sends it again, until REQUESTS answers have come.  Prints the wall
  * seconds.  Any answer that is not STATUS with a body of LENGTH bytes ends it with exit status 1
- * and one line that says why.
+ * and one line that says why.  LENGTH may be `any`: then each head says how much comes, by
+ * Content-Length or in chunks.  With PHRASE each response, head or body, has to contain it.
+ *
+ * With RATE there are so many requests per second, each due at its own time whether or not earlier
+ * ones are answered, and each on the connection that has been idle longest.  Then the median and the
+ * 99th percentile of the latencies are printed, too, in µs: from when a request was due, so that a
+ * server that stops for a while pays for all that should have come meanwhile.
  *
  * In C because it must outrun the servers: it is their CPU time that is measured, and a server
  * that waits for its load pays a poll and a wake-up per request instead of one per batch.
  * One thread, level-triggered epoll.
  *
- *   connection:  SENDING --all sent--> HEAD --blank line--> BODY --LENGTH bytes--> SENDING
+ *   connection:  SENDING --all sent--> HEAD --blank line--> BODY --its length--> DONE --> SENDING
+ *                                       |                                         ^
+ *                                       |            .----------------------.     |
+ *                                       v            v                      |     |
+ *                                  CHUNK_SIZE --> CHUNK --its size--> CHUNK_END   |
+ *                                       '--0--> TRAILER --blank line--------------'
+ *   (CHUNK_END goes on to CHUNK_SIZE)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,20 +36,26 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { HEAD_LIMIT = 8192, REQUEST_LIMIT = 1 << 20, MAX_CONNECTIONS = 1024, DEADLINE_S = 60 };
 
-typedef enum { SENDING, HEAD, BODY } State;
+#define ANY_LENGTH ((size_t)-1)
+
+typedef enum { SENDING, HEAD, BODY, CHUNK_SIZE, CHUNK, CHUNK_END, TRAILER, DONE } State;
 
 typedef struct {
     int fd;
     State state;
     size_t sent;      /* bytes of the request that the socket took; meaningful while SENDING */
     size_t head_size; /* bytes in `head`; meaningful while HEAD */
-    size_t body_left; /* meaningful while BODY */
+    size_t body_left; /* of the body or the chunk; while CHUNK_SIZE the digits read so far */
+    size_t line_size; /* bytes of the line so far; meaningful while CHUNK_SIZE and TRAILER */
+    size_t matched;   /* bytes of the phrase that came last; all of them once it was found */
     int wants_out;    /* registered for writability: the request did not fit the socket's buffer */
+    double due;       /* when its request should have been sent; meaningful with a rate */
     char head[HEAD_LIMIT + 1];
 } Connection;
 
@@ -46,7 +64,12 @@ static size_t request_size;
 static char received[1 << 18];
 static int want_status;
 static size_t want_length;
+static const char *phrase = "";
+static size_t phrase_size;
+static size_t *fallback; /* Knuth, Morris, Pratt: where to go on in the phrase at a mismatch */
 static int poller;
+static Connection *all;
+static long connections, requests;
 
 static void
 fail(const char *format, ...)
@@ -120,7 +143,39 @@ begin_request(Connection *connection)
     continue_sending(connection);
 }
 
-/* Reads the status and the length; `head` is complete and ends with a zero byte. */
+static void
+prepare_phrase(const char *words)
+{
+    phrase = words;
+    phrase_size = strlen(words);
+    fallback = calloc(phrase_size + 1, sizeof *fallback);
+    if (fallback == NULL) {
+        fail("set-up: %s", strerror(errno));
+    }
+    for (size_t i = 1, matched = 0; i < phrase_size; i++) {
+        while (matched > 0 && phrase[i] != phrase[matched]) {
+            matched = fallback[matched];
+        }
+        matched += phrase[i] == phrase[matched];
+        fallback[i + 1] = matched;
+    }
+}
+
+/* The phrase may straddle reads and chunks, so it is looked for byte by byte. */
+static void
+look_for_phrase(Connection *connection, const char *bytes, size_t size)
+{
+    size_t matched = connection->matched;
+    for (size_t i = 0; i < size && matched < phrase_size; i++) {
+        while (matched > 0 && bytes[i] != phrase[matched]) {
+            matched = fallback[matched];
+        }
+        matched += bytes[i] == phrase[matched];
+    }
+    connection->matched = matched;
+}
+
+/* Reads the status and how much comes; `head` is complete and ends with a zero byte. */
 static void
 check_head(Connection *connection)
 {
@@ -131,49 +186,123 @@ check_head(Connection *connection)
     for (char *line = strstr(connection->head, "\r\n"); line; line = strstr(line + 2, "\r\n")) {
         if (strncasecmp(line + 2, "content-length:", 15) == 0) {
             size_t length = strtoul(line + 17, NULL, 10);
-            if (length != want_length) {
+            if (want_length != ANY_LENGTH && length != want_length) {
                 fail("a body of %zu bytes instead of %zu", length, want_length);
             }
+            connection->body_left = length;
+            connection->state = length > 0 ? BODY : DONE;
+            return;
+        }
+        if (want_length == ANY_LENGTH && strncasecmp(line + 2, "transfer-encoding:", 18) == 0) {
+            connection->body_left = connection->line_size = 0;
+            connection->state = CHUNK_SIZE;
             return;
         }
     }
     fail("a response without Content-Length");
 }
 
+/* Takes what belongs to the head; gives how much that was. */
+static size_t
+take_head(Connection *connection, const char *bytes, size_t size)
+{
+    size_t room = HEAD_LIMIT - connection->head_size;
+    size_t part = size < room ? size : room;
+    memcpy(connection->head + connection->head_size, bytes, part);
+    size_t before = connection->head_size;
+    connection->head_size += part;
+    connection->head[connection->head_size] = '\0';
+    /* A blank line may straddle two reads. */
+    char *end = strstr(connection->head + (before > 3 ? before - 3 : 0), "\r\n\r\n");
+    if (end == NULL) {
+        if (part < size || connection->head_size == HEAD_LIMIT) {
+            fail("a response head over %d bytes", HEAD_LIMIT);
+        }
+        return size;
+    }
+    end[2] = '\0';
+    connection->matched = 0;
+    look_for_phrase(connection, connection->head, (size_t)(end - connection->head));
+    check_head(connection);
+    return (size_t)(end + 4 - connection->head) - before;
+}
+
+static int
+hex_digit(char byte)
+{
+    if ('0' <= byte && byte <= '9') {
+        return byte - '0';
+    }
+    byte |= 0x20; /* lower case */
+    return 'a' <= byte && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* One byte of a chunk's frame. */
+static void
+take_frame(Connection *connection, char byte)
+{
+    if (byte != '\n') {
+        int digit = hex_digit(byte);
+        if (connection->state == CHUNK_SIZE && digit >= 0) {
+            if (connection->body_left >> 24) {
+                fail("a chunk of over 256 MiB");
+            }
+            connection->body_left = connection->body_left << 4 | (size_t)digit;
+        }
+        else if (byte != '\r' && connection->state != TRAILER) {
+            fail("byte %d where a chunk's frame is", byte);
+        }
+        connection->line_size += byte != '\r';
+        return;
+    }
+    if (connection->state == CHUNK_SIZE) {
+        if (connection->line_size == 0) {
+            fail("a chunk without a size");
+        }
+        connection->state = connection->body_left > 0 ? CHUNK : TRAILER;
+    }
+    else if (connection->state == CHUNK_END) {
+        connection->state = CHUNK_SIZE;
+        connection->body_left = 0;
+    }
+    else if (connection->line_size == 0) {
+        connection->state = DONE;
+    }
+    connection->line_size = 0;
+}
+
 /* Takes `size` received bytes; gives 1 if they complete the response. */
 static int
 take(Connection *connection, const char *bytes, size_t size)
 {
+    const char *end = bytes + size;
     if (connection->state == SENDING) {
         fail("an answer came before the request was sent");
     }
     if (connection->state == HEAD) {
-        size_t room = HEAD_LIMIT - connection->head_size;
-        size_t part = size < room ? size : room;
-        memcpy(connection->head + connection->head_size, bytes, part);
-        size_t before = connection->head_size;
-        connection->head_size += part;
-        connection->head[connection->head_size] = '\0';
-        /* A blank line may straddle two reads. */
-        char *end = strstr(connection->head + (before > 3 ? before - 3 : 0), "\r\n\r\n");
-        if (end == NULL) {
-            if (part < size || connection->head_size == HEAD_LIMIT) {
-                fail("a response head over %d bytes", HEAD_LIMIT);
-            }
-            return 0;
+        bytes += take_head(connection, bytes, size);
+    }
+    while (bytes < end && connection->state != DONE) {
+        if (connection->state != BODY && connection->state != CHUNK) {
+            take_frame(connection, *bytes++);
+            continue;
         }
-        end[2] = '\0';
-        check_head(connection);
-        size_t used = (size_t)(end + 4 - connection->head) - before;
-        size -= used;
-        connection->state = BODY;
-        connection->body_left = want_length;
+        size_t there = (size_t)(end - bytes);
+        size_t part = there < connection->body_left ? there : connection->body_left;
+        look_for_phrase(connection, bytes, part);
+        bytes += part;
+        connection->body_left -= part;
+        if (connection->body_left == 0) {
+            connection->state = connection->state == BODY ? DONE : CHUNK_END;
+        }
     }
-    if (size > connection->body_left) {
-        fail("%zu bytes after the response", size - connection->body_left);
+    if (bytes < end) {
+        fail("%zu bytes after the response", (size_t)(end - bytes));
     }
-    connection->body_left -= size;
-    return connection->body_left == 0;
+    if (connection->state == DONE && connection->matched < phrase_size) {
+        fail("a response without '%s'", phrase);
+    }
+    return connection->state == DONE;
 }
 
 /* Gives 1 if the response is complete. */
@@ -183,6 +312,10 @@ continue_receiving(Connection *connection)
     ssize_t n = recv(connection->fd, received, sizeof received, 0);
     if (n > 0) {
         return take(connection, received, (size_t)n);
+    }
+    if (n == 0 && connection->state == DONE) {
+        close(connection->fd); /* it has no request left, and the others take their time */
+        return 0;
     }
     if (n == 0) {
         fail("the server closed a connection");
@@ -201,16 +334,114 @@ now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* Gives 1 if the connection's response is complete. */
+static int
+serve(struct epoll_event *event)
+{
+    Connection *connection = event->data.ptr;
+    if (connection->state == SENDING && event->events & EPOLLOUT) {
+        continue_sending(connection);
+    }
+    return event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && continue_receiving(connection);
+}
+
+static void
+keep_busy(void)
+{
+    long begun = 0, answered = 0;
+    for (; begun < connections; begun++) {
+        begin_request(&all[begun]);
+    }
+    while (answered < requests) {
+        struct epoll_event events[256];
+        int ready = epoll_wait(poller, events, 256, -1);
+        for (int i = 0; i < ready; i++) {
+            if (!serve(&events[i])) {
+                continue;
+            }
+            answered++;
+            if (begun < requests) {
+                begun++;
+                begin_request(events[i].data.ptr);
+            }
+        }
+    }
+}
+
+static int
+by_size(const void *one, const void *other)
+{
+    double a = *(const double *)one, b = *(const double *)other;
+    return (a > b) - (a < b);
+}
+
+/* Gives the latencies in order, in seconds. */
+static double *
+keep_pace(double rate)
+{
+    double *latencies = calloc((size_t)requests, sizeof *latencies);
+    Connection **idle = calloc((size_t)connections, sizeof *idle); /* a ring */
+    long first = 0, idling = connections, begun = 0, answered = 0;
+    for (long i = 0; i < connections && idle != NULL; i++) {
+        idle[i] = &all[i];
+    }
+    long tick = (long)(1e9 / rate);
+    struct itimerspec every = {{tick / 1000000000, tick % 1000000000}, {0, 1}};
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    if (latencies == NULL || idle == NULL || timer < 0
+        || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event) < 0
+        || timerfd_settime(timer, 0, &every, NULL) < 0) {
+        fail("set-up: %s", strerror(errno));
+    }
+    double start = now();
+    while (answered < requests) {
+        for (; begun < requests && idling > 0 && start + (double)begun / rate <= now(); begun++) {
+            Connection *connection = idle[first];
+            first = (first + 1) % connections;
+            idling--;
+            connection->due = start + (double)begun / rate;
+            begin_request(connection);
+        }
+        struct epoll_event events[256];
+        int ready = epoll_wait(poller, events, 256, -1);
+        for (int i = 0; i < ready; i++) {
+            unsigned long long ticks;
+            Connection *connection = events[i].data.ptr;
+            if (connection == NULL) {
+                (void)!read(timer, &ticks, sizeof ticks);
+            }
+            else if (serve(&events[i])) {
+                latencies[answered++] = now() - connection->due;
+                idle[(first + idling++) % connections] = connection;
+            }
+        }
+    }
+    qsort(latencies, (size_t)requests, sizeof *latencies, by_size);
+    return latencies;
+}
+
 int
 main(int count, char **words)
 {
-    if (count != 6) {
-        fail("usage: load PORT CONNECTIONS REQUESTS STATUS LENGTH < request");
+    double rate = 0;
+    if (count > 2 && strcmp(words[1], "-r") == 0) {
+        rate = atof(words[2]);
+        words += 2;
+        count -= 2;
+        if (!(rate >= 1 && rate <= 1e6)) {
+            fail("a rate of 1 to 1000000 requests per second");
+        }
+    }
+    if (count != 6 && count != 7) {
+        fail("usage: load [-r RATE] PORT CONNECTIONS REQUESTS STATUS LENGTH [PHRASE] < request");
     }
     int port = atoi(words[1]);
-    long connections = atol(words[2]), requests = atol(words[3]);
+    connections = atol(words[2]);
+    requests = atol(words[3]);
     want_status = atoi(words[4]);
-    want_length = strtoul(words[5], NULL, 10);
+    want_length = strcmp(words[5], "any") == 0 ? ANY_LENGTH : strtoul(words[5], NULL, 10);
+    prepare_phrase(count == 7 ? words[6] : "");
     if (connections < 1 || connections > MAX_CONNECTIONS || requests < connections) {
         fail("1 to %d connections, and at least one request for each", MAX_CONNECTIONS);
     }
@@ -220,7 +451,7 @@ main(int count, char **words)
     }
     alarm(DEADLINE_S); /* a server that stops answering ends the run, too */
     poller = epoll_create1(EPOLL_CLOEXEC);
-    Connection *all = calloc((size_t)connections, sizeof *all);
+    all = calloc((size_t)connections, sizeof *all);
     if (poller < 0 || all == NULL) {
         fail("set-up: %s", strerror(errno));
     }
@@ -228,29 +459,13 @@ main(int count, char **words)
         open_connection(&all[i], port);
     }
     double start = now();
-    long begun = 0, answered = 0;
-    for (; begun < connections; begun++) {
-        begin_request(&all[begun]);
+    if (rate == 0) {
+        keep_busy();
+        printf("%.6f\n", now() - start);
+        return 0;
     }
-    while (answered < requests) {
-        struct epoll_event events[256];
-        int ready = epoll_wait(poller, events, 256, -1);
-        for (int i = 0; i < ready; i++) {
-            Connection *connection = events[i].data.ptr;
-            if (connection->state == SENDING && events[i].events & EPOLLOUT) {
-                continue_sending(connection);
-            }
-            if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                || !continue_receiving(connection)) {
-                continue;
-            }
-            answered++;
-            if (begun < requests) {
-                begun++;
-                begin_request(connection);
-            }
-        }
-    }
-    printf("%.6f\n", now() - start);
+    double *latencies = keep_pace(rate);
+    printf("%.6f %.1f %.1f\n", now() - start, latencies[requests / 2] * 1e6,
+           latencies[requests * 99 / 100] * 1e6);
     return 0;
 }

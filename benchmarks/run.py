@@ -11,29 +11,16 @@ says directly how much of a core an operation costs.  Rounds are interleaved ove
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from cases import CASES
-from harness import chart, limits, readme, report, server, tasks
-from harness.environment import (
-    BENCHMARKS,
-    CACHE,
-    CHECKOUT,
-    Environment,
-    SetupError,
-    prepare,
-    progress,
-)
+from harness import programs, publish, readme, report, server, tasks
+from harness.environment import CHECKOUT, PEERS, SetupError, prepare, progress
 from harness.figures import Run
 
-LIMITS = BENCHMARKS / "limits.toml"
-RESULTS = BENCHMARKS / "results"
+SHOWN = ("rondel", "uvloop", "rloop", "zuvloop", "uvicorn", "httptools", "granian")
 ROUNDS, QUICK_ROUNDS = 5, 2
 
 EXAMPLES = """\
@@ -101,14 +88,14 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     if options.check_file is not None:
-        return judge(Run.load(options.check_file))
+        return publish.judge(Run.load(options.check_file))
     try:
         run = measure(options)
     except SetupError as error:
         progress(f"bench: {error}")
         return 1
     write(run, complete(options), latest=options.python is None)
-    return judge(run) if options.check else 0
+    return publish.judge(run) if options.check else 0
 
 
 def complete(options: argparse.Namespace) -> bool:
@@ -123,6 +110,7 @@ def measure(options: argparse.Namespace) -> Run:
         options.python,
         rondel=not options.no_rondel,
         wheel=options.rondel_wheel,
+        peers=PEERS,
         http="http" in options.parts,
         upgrade=options.upgrade,
     )
@@ -131,8 +119,8 @@ def measure(options: argparse.Namespace) -> Run:
     only = set(options.only)
     # A wheel from elsewhere need not be this checkout's.
     of_checkout = environment.rondel and options.rondel_wheel is None
-    commit = checkout_commit() if of_checkout else None
-    run = Run(about(environment, rounds, options.quick, commit))
+    shown_rounds = f"{rounds}, a tenth of the operations" if options.quick else str(rounds)
+    run = Run(publish.about(environment, SHOWN, rounds=shown_rounds, of_checkout=of_checkout))
     if options.freeze:
         run.about["collector"] = "frozen"
     start = time.monotonic()
@@ -149,75 +137,20 @@ def measure(options: argparse.Namespace) -> Run:
             results=run.tasks,
         )
     if "http" in options.parts:
-        servers = server.available(environment, options.peers)
+        servers = programs.available(environment, server.SERVERS, options.peers)
         progress(f"http: {', '.join(servers)}")
         server.run(environment, servers, only, rounds=rounds, quick=options.quick, results=run.http)
     progress(f"measured in {time.monotonic() - start:.0f} s")
     return run
 
 
-def about(environment: Environment, rounds: int, quick: bool, commit: str | None) -> dict[str, str]:
-    """The head of the report; no path, no host name."""
-    version = ".".join(map(str, environment.version))
-    shown = ("rondel", "uvloop", "rloop", "zuvloop", "uvicorn", "httptools", "granian")
-    versions = [f"{n} {environment.packages[n]}" for n in shown if n in environment.packages]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "interpreter": f"CPython {version} ({environment.build})",
-        "versions": ", ".join(versions) + (f"; commit {commit}" if commit else ""),
-        "machine": f"{cpu_model()}, {os.cpu_count()} cores, Linux {kernel()}",
-        "rounds": f"{rounds}{', a tenth of the operations' if quick else ''}",
-    }
-
-
-def checkout_commit() -> str | None:
-    """So that a figure can be traced to its code."""
-    git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def kernel() -> str:
-    """Major and minor version only: the rest may name the host's provider."""
-    return ".".join(platform.release().split(".")[:2])
-
-
-def cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
 def write(run: Run, published: bool, latest: bool) -> None:
-    folder = RESULTS if published else CACHE / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    stems = ["latest"] if latest or not published else []
-    if published:
-        version = run.about["interpreter"].split()[1]
-        stems.insert(0, f"{run.about['date']}-py{version}")
-    for stem in stems:
-        run.save(folder / f"{stem}.json")
-        (folder / f"{stem}.svg").write_text(chart.svg(run))
-        text = report.markdown(run, LIMITS, f"{stem}.svg")
-        (folder / f"{stem}.md").write_text(text)
+    sections = report.sections(run)
+    charted = sorted(sections, key=lambda section: not section.title.startswith("HTTP"))
+    publish.write(run, sections, charted, published=published, latest=latest)
     if published and latest:
         for path in sorted(CHECKOUT.glob("README*.md")):
             path.write_text(readme.updated(path.read_text(), run))
-    print(text)
-    progress(f"written: {(folder / f'{stems[0]}.md').relative_to(CHECKOUT)} (.json, .svg)")
-
-
-def judge(run: Run) -> int:
-    verdicts = limits.check(run, LIMITS)
-    for verdict in verdicts:
-        print(verdict)
-    print(limits.summary(verdicts))
-    return 1 if any(verdict.word == "FAIL" for verdict in verdicts) else 0
 
 
 if __name__ == "__main__":

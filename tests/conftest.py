@@ -14,18 +14,26 @@ import gc
 import importlib
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
-from tests.support import EARLY_311, ONLY_ASYNCIO, RUNTIMES, Runtime
+from tests.support import EARLY_311, ONLY_ASYNCIO, RUNTIMES, SLOWNESS, Runtime, run_settled
 
-SECONDS_PER_TEST = 30
+# Only a test that hangs needs them: on a busy machine a child's start alone can take ten.
+SECONDS_PER_TEST = 90
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has what it starts in the background ignore Ctrl-C, children of these tests included.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # And `nohup` has them ignore a terminal's end.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line(
         "markers", "rondel_server: about Rondel's server alone, not for RONDEL_TEST_SERVER"
     )
@@ -34,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     # Python 3.14 deprecates policies; the suites use them where asyncio still has them.
     config.addinivalue_line("filterwarnings", "ignore:.*event_loop_policy:DeprecationWarning")
+    # Its socket would be one too many for tests that count descriptors; tests/inspect turns it on.
+    os.environ.setdefault("RONDEL_INSPECT", "0")
     if ONLY_ASYNCIO:
         return
     try:
@@ -60,8 +70,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="asyncio has a bug there before 3.11.7"))
         if sys.flags.dev_mode and item.get_closest_marker("no_debug_mode") is not None:
             item.add_marker(pytest.mark.skip(reason="-X dev turns asyncio's debug mode on"))
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
+        own = item.get_closest_marker("timeout")
+        seconds = own.args[0] if own is not None and own.args else SECONDS_PER_TEST
+        # The first marker counts.
+        item.add_marker(pytest.mark.timeout(seconds * SLOWNESS), append=False)
     # Each test ends with a full collection: keep what exists by now out of it.
     gc.collect()
     gc.freeze()
@@ -75,7 +87,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not isinstance(runtime, Runtime):
         pytest.fail("an async test needs the `runtime` or `aio` fixture")
     names = inspect.signature(pyfuncitem.obj).parameters
-    runtime.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    run_settled(runtime, pyfuncitem.obj(**arguments))
     return True
 
 

@@ -41,9 +41,16 @@ RUNTIMES = (
 # asyncio's timeouts, streams and transports had bugs then that Rondel's have in no version.
 EARLY_311 = sys.version_info < (3, 11, 7)
 
+# How many times longer than usual everything may take. A debug build of CPython checks its lists of
+# objects at each collection, so that what collects at every allocation takes 5 to 10 s of processor
+# time, a minute and more beside other work; valgrind is slower still (scripts/valgrind.sh).
+SLOWNESS = float(
+    os.environ.get("RONDEL_TEST_SLOWNESS", 5 if hasattr(sys, "gettotalrefcount") else 1)
+)
+
 # How long a test may take to see something that should happen at once: generous, because
 # only a failing test waits for it.
-PATIENCE = 10.0
+PATIENCE = 10.0 * SLOWNESS
 
 
 class Leak(AssertionError):
@@ -118,6 +125,32 @@ def open_descriptors() -> set[tuple[int, str]]:
     return found
 
 
+def run_settled(runtime: Runtime, test: Coroutine[Any, Any, None]) -> None:
+    """The test; then turns of the loop, for at most a second, until what it opened is closed.
+
+    A server's side sees the end of its peer when the kernel has passed it on, which on a busy
+    machine can be later than the test's last step; before 3.12 `Server.wait_closed()` does not
+    wait for it. The test is a main coroutine by itself: awaited by another one it would be closed
+    where it is to get a GeneratorExit.
+    """
+    with runtime.Runner() as runner:
+        loop = runner.get_loop()
+        before = open_descriptors()
+        runner.run(test)
+        # What the loop itself has opened at its first run stays open with it.
+        wakes = [getattr(loop, name, None) for name in ("_ssock", "_csock")]
+        numbers = {sock.fileno() for sock in wakes if sock is not None}
+        before |= {(number, what) for number, what in open_descriptors() if number in numbers}
+        if open_descriptors() - before:
+            runner.run(settle(runtime.aio, before))
+
+
+async def settle(aio: ModuleType, before: set[tuple[int, str]]) -> None:
+    end = time.monotonic() + 1
+    while open_descriptors() - before and time.monotonic() < end:
+        await aio.sleep(0.002)
+
+
 async def spin(aio: ModuleType, turns: int = 5) -> None:
     """Give the loop some whole turns, so that callbacks of callbacks have run."""
     for _ in range(turns):
@@ -127,13 +160,16 @@ async def spin(aio: ModuleType, turns: int = 5) -> None:
 def python(
     code: str, *args: str, env: dict[str, str] | None = None, timeout: float = 30
 ) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a fresh interpreter, dev-mode warnings on, and return how it ended."""
+    """Run `code` in a fresh interpreter, dev-mode warnings on, and return how it ended.
+
+    `timeout` is in seconds, and `SLOWNESS` times as long in a debug build of CPython.
+    """
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "always::ResourceWarning", "-c", code, *args],
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * SLOWNESS,
         check=False,
     )
 

@@ -7,13 +7,11 @@ the bare limit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
-from cases import CASES
-
-from harness import server, tasks
 from harness.figures import Figures, Run
-from harness.report import measured, name
+from harness.report import Section, name
 
 COLOURS = {
     "rondel": "#c2410c",
@@ -22,7 +20,13 @@ COLOURS = {
     "rloop": "#475569",
     "zuvloop": "#334155",
     "uvicorn": "#94a3b8",
+    "uvicorn-sansio": "#94a3b8",
+    "uvicorn-wsproto": "#cbd5e1",
     "granian": "#64748b",
+    "granian-asgi": "#64748b",
+    "granian-wsgi": "#0369a1",
+    "gunicorn": "#7dd3fc",
+    "hypercorn": "#475569",
 }
 WIDTH = 860
 LABELS = 220
@@ -79,18 +83,11 @@ class Canvas:
             )
         self.y += GAP
 
-    def section(
-        self,
-        figures: Figures,
-        heading: str,
-        lines: list[tuple[str, str]],
-        subjects: list[str],
-        digits: int,
-    ) -> None:
-        if not lines:
-            return
+    def section(self, part: Section) -> None:
+        figures = part.figures
+        subjects = [subject for subject in part.subjects if subject in COLOURS]
         self.y += TOP
-        self.text(20, self.y, heading, font_size="15", font_weight="bold")
+        self.text(20, self.y, part.title, font_size="15", font_weight="bold")
         x = 20.0
         self.y += 20
         for subject in subjects:
@@ -99,12 +96,12 @@ class Canvas:
                 f'fill="{COLOURS[subject]}"/>'
             )
             self.text(x + 15, self.y, name(subject))
-            x += 90
-        if any(figures.figure(case, "bare") is not None for case, _ in lines):
+            x += 105
+        if any(figures.figure(case, "bare") is not None for case, _ in part.lines):
             self.text(x, self.y, "dashed: the bare limit")
         self.y += 16
-        for case, title in lines:
-            self.group(figures, case, title, subjects, digits)
+        for case, title in part.lines:
+            self.group(figures, case, title, subjects, part.digits)
 
     def svg(self) -> str:
         height = self.y + 14
@@ -117,19 +114,11 @@ class Canvas:
         )
 
 
-def svg(run: Run) -> str:
+def svg(run: Run, parts: Sequence[Section]) -> str:
     canvas = Canvas()
     canvas.y = 26
     canvas.text(20, canvas.y, f"{run.about['date']}, {run.about['interpreter']}; shorter is better")
-
-    def drawn(figures: Figures, order: tuple[str, ...]) -> list[str]:
-        return [subject for subject in figures.subjects(order) if subject in COLOURS]
-
-    timed = measured(run.tasks, [(case.name, case.title) for case in CASES if not case.memory])
-    memory = measured(run.tasks, [(case.name, case.title) for case in CASES if case.memory])
-    served = measured(run.http, [(case.name, case.title) for case in server.HTTP_CASES])
-    runtimes, servers = drawn(run.tasks, tasks.RUNTIMES), drawn(run.http, server.SERVERS)
-    canvas.section(run.http, "HTTP: CPU µs per request", served, servers, 1)
-    canvas.section(run.tasks, "Tasks: CPU ns per operation", timed, runtimes, 0)
-    canvas.section(run.tasks, "Memory: bytes per pending task", memory, runtimes, 0)
+    for part in parts:
+        if part.lines:
+            canvas.section(part)
     return canvas.svg()

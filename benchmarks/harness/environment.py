@@ -10,6 +10,8 @@ Invariants:
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -28,6 +30,30 @@ ones, so its figures are those that most users see."""
 
 PEERS = ("uvloop", "rloop", "uvicorn", "httptools", "granian")
 """From PyPI, newest versions; zuvloop is added on interpreters that it supports."""
+
+DJANGO_PEERS = (
+    "django",
+    "psycopg[binary]",
+    "uvloop",
+    "uvicorn",
+    "httptools",
+    "granian",
+    "gunicorn",
+)
+"""For the benchmark of Django: with the framework itself, and with PostgreSQL's driver."""
+
+SERVER_PEERS = (
+    "uvloop",
+    "uvicorn",
+    "httptools",
+    "websockets",
+    "wsproto",
+    "granian",
+    "hypercorn",
+    "gunicorn",
+    "django",
+)
+"""For the benchmark of the server: all that it is compared with, and Django for its memory."""
 
 ZUVLOOP_SINCE = (3, 14)
 OLDEST = (3, 11)
@@ -154,9 +180,19 @@ def choose_python(asked: Path | None) -> Path:
 
 
 def prepare(
-    asked: Path | None, *, rondel: bool, wheel: Path | None, http: bool, upgrade: bool
+    asked: Path | None,
+    *,
+    rondel: bool,
+    wheel: Path | None,
+    peers: tuple[str, ...],
+    http: bool,
+    floors: bool = True,
+    upgrade: bool,
 ) -> Environment:
-    """Everything the run needs; raises SetupError if no figure could be taken."""
+    """Everything the run needs; raises SetupError if no figure could be taken.
+
+    `http` is for a run that needs the load generator, `floors` for one that needs bare limits.
+    """
     base = choose_python(asked)
     version, build, venv_works = probe(base)
     if version[:2] < OLDEST:
@@ -165,15 +201,32 @@ def prepare(
     home = CACHE / "bench-venv-{}.{}.{}".format(*version)
     environment = Environment(home / "bin" / "python", version, build)
     make_venv(base, home, version, venv_works)
-    install_peers(environment, upgrade=upgrade)
+    install_peers(environment, peers, upgrade=upgrade)
     if rondel:
         install_rondel(environment, wheel)
-    environment.has_bare = build_bare(environment)
+    if floors:
+        environment.has_bare = build_bare(environment)
     if http:
         build_load(environment)
+    if http and floors:
         environment.bare_server = build_bare_server()
     environment.packages = installed(environment)
     environment.rondel = rondel
+    return environment
+
+
+def here(*, bare: bool = False) -> Environment:
+    """The environment that runs this, untouched, and the load generators; with the bare server."""
+    version, build, _ = probe(Path(sys.executable))
+    packages = {
+        str(each.metadata["Name"]).lower(): each.version
+        for each in importlib.metadata.distributions()
+    }
+    has_rondel = importlib.util.find_spec("rondel") is not None
+    environment = Environment(Path(sys.executable), version, build, packages, rondel=has_rondel)
+    build_load(environment)
+    if bare:
+        environment.bare_server = build_bare_server()
     return environment
 
 
@@ -198,14 +251,14 @@ def installed(environment: Environment) -> dict[str, str]:
     return {str(row["name"]).lower(): str(row["version"]) for row in listed}
 
 
-def install_peers(environment: Environment, *, upgrade: bool) -> None:
+def install_peers(environment: Environment, peers: tuple[str, ...], *, upgrade: bool) -> None:
     """Newest ones at first; later runs keep what they have, so that runs compare."""
-    wanted = list(PEERS)
-    if environment.version[:2] >= ZUVLOOP_SINCE:
+    wanted = list(peers)
+    if "rloop" in peers and environment.version[:2] >= ZUVLOOP_SINCE:
         wanted.append("zuvloop")
     have = installed(environment)
     for name in wanted:
-        if name in have and not upgrade:
+        if name.partition("[")[0] in have and not upgrade:
             continue
         pip = [str(environment.python), "-m", "pip", "install", "--quiet", "--upgrade", name]
         try:
@@ -286,18 +339,50 @@ def build_bare(environment: Environment) -> bool:
     return True
 
 
+LOADS = {"load": "load.c", "net-load": "net/load.c"}
+"""The load generators; without them there is no HTTP part, so failure is an error."""
+
+
 def build_load(environment: Environment) -> None:
-    """The load generator; without it there is no HTTP part, so failure is an error."""
-    source = BENCHMARKS / "load.c"
-    target = environment.helpers / "load"
-    if not stale(target, source):
-        return
+    for name, source in LOADS.items():
+        build_tool(environment, name, BENCHMARKS / source)
+
+
+def build_tool(environment: Environment, name: str, source: Path) -> Path:
+    """The compiled helper."""
+    target = environment.helpers / name
+    if stale(target, source):
+        environment.helpers.mkdir(parents=True, exist_ok=True)
+        command = [*compiler().split(), "-O2", "-Wall", "-o", str(target), str(source)]
+        try:
+            step(f"compiling {source.relative_to(BENCHMARKS)}", command)
+        except FileNotFoundError as error:
+            raise SetupError(f"a C compiler is needed (gcc): {error}") from error
+    return target
+
+
+def make_certificate(environment: Environment, name: str, key: str) -> tuple[Path, Path] | None:
+    """A self-signed certificate and its key, for this machine's benchmark alone.
+
+    `key` is what `openssl req -newkey` calls its kind.
+    """
+    chain, secret = environment.helpers / f"{name}-crt.pem", environment.helpers / f"{name}-key.pem"
+    if chain.exists() and secret.exists():
+        return chain, secret
     environment.helpers.mkdir(parents=True, exist_ok=True)
-    command = [*compiler().split(), "-O2", "-Wall", "-o", str(target), str(source)]
+    command = ["openssl", "req", "-x509", "-newkey", *key.split(), "-nodes", "-days", "3650"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(secret), "-out", str(chain)]
     try:
-        step("compiling load.c", command)
-    except FileNotFoundError as error:
-        raise SetupError(f"the HTTP part needs a C compiler (gcc): {error}") from error
+        step("making a certificate", command)
+    except (FileNotFoundError, SetupError) as error:
+        progress(f"  no TLS: {error}")
+        return None
+    return chain, secret
+
+
+def certificate(environment: Environment) -> tuple[Path, Path] | None:
+    """With the kind of key that handshakes are cheapest with."""
+    return make_certificate(environment, "server", "ec -pkeyopt ec_paramgen_curve:prime256v1")
 
 
 def build_bare_server() -> Path | None:

@@ -68,16 +68,29 @@ class Run:
 
     about: dict[str, str]
     """What was measured on what, as shown at the head of the report."""
-    tasks: Figures = field(default_factory=lambda: Figures("min"))
-    http: Figures = field(default_factory=lambda: Figures("median"))
+    parts: dict[str, Figures] = field(
+        default_factory=lambda: {"tasks": Figures("min"), "http": Figures("median")}
+    )
+    """Each table's figures.  A name is a family, and after slashes what tells its parts apart:
+    `django-cpu/sqlite/4`."""
 
-    def part(self, name: str) -> Figures:
-        return {"tasks": self.tasks, "http": self.http}[name]
+    @property
+    def tasks(self) -> Figures:
+        return self.parts["tasks"]
+
+    @property
+    def http(self) -> Figures:
+        return self.parts["http"]
+
+    def family(self, name: str) -> dict[str, Figures]:
+        """The parts of a family, by their whole names."""
+        return {
+            part: figures for part, figures in self.parts.items() if part.partition("/")[0] == name
+        }
 
     def save(self, path: Path) -> None:
         document: dict[str, Any] = {"about": self.about}
-        for name in ("tasks", "http"):
-            part = self.part(name)
+        for name, part in self.parts.items():
             document[name] = {
                 "statistic": part.statistic,
                 "values": {
@@ -95,4 +108,5 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> Run:
         document = json.loads(path.read_text())
-        return cls(document["about"], Figures(**document["tasks"]), Figures(**document["http"]))
+        about = document.pop("about")
+        return cls(about, {name: Figures(**part) for name, part in document.items()})

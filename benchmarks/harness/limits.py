@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.figures import Run
+from harness.figures import Figures, Run
+
+ITSELF = "itself"
+"""Stands for a peer where the bound is on Rondel's own figure."""
+
+BEST = "best"
+"""Stands for the peer with the lowest figure in the case."""
+
+NO_PEERS = ("rondel", "bare", "send")
+EVERY = "every"
+"""Stands for each case that a part has."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Rondel's figure divided by `against`'s may be at most `at_most`."""
+    """Rondel's figure divided by `against`'s may be at most, or must be at least, `bound`."""
 
     part: str
+    """A family of parts in the file, one of them in a verdict."""
     case: str
     against: str
-    at_most: float
+    bound: float
+    at_least: bool = False
+
+    def holds(self, ratio: float) -> bool:
+        return ratio >= self.bound if self.at_least else ratio <= self.bound
+
+    @property
+    def words(self) -> str:
+        return f"at {'least' if self.at_least else 'most'} {self.bound:g}"
 
 
 @dataclass(frozen=True)
@@ -35,13 +54,13 @@ class Verdict:
             return "FAIL"
         if self.ratio is None:
             return "absent"
-        return "pass" if self.ratio <= self.limit.at_most else "FAIL"
+        return "pass" if self.limit.holds(self.ratio) else "FAIL"
 
     def __str__(self) -> str:
         limit = self.limit
         ratio = "-" if self.ratio is None else f"{self.ratio:.3f}"
         name = f"{limit.part} {limit.case}"
-        return f"{self.word:6}  {name:24} {ratio:>6} x {limit.against:8} (limit {limit.at_most:g})"
+        return f"{self.word:6}  {name:24} {ratio:>6} x {limit.against:8} ({limit.words})"
 
 
 def read(path: Path, frozen: bool = False) -> Iterator[Limit]:
@@ -49,19 +68,47 @@ def read(path: Path, frozen: bool = False) -> Iterator[Limit]:
     with path.open("rb") as file:
         document = tomllib.load(file)
     for row in document["limit"]:
-        ratios = row["at_most"] | (row.get("frozen_at_most", {}) if frozen else {})
-        for against, at_most in ratios.items():
-            yield Limit(row["part"], row["case"], against, float(at_most))
+        most = row.get("at_most", {}) | (row.get("frozen_at_most", {}) if frozen else {})
+        for bounds, least in ((most, False), (row.get("at_least", {}), True)):
+            for against, bound in bounds.items():
+                yield Limit(row["part"], row["case"], against, float(bound), least)
 
 
 def check(run: Run, path: Path) -> list[Verdict]:
-    """One verdict a limit; a part or a case that the run left out is absent, not passed."""
+    """One verdict a limit and part that has its case; what the run left out is absent, not passed.
+
+    A family of which the run has no part belongs to another benchmark.
+    """
     verdicts = []
     for limit in read(path, frozen=run.about.get("collector") == "frozen"):
-        figures = run.part(limit.part)
-        ratio = figures.ratio(limit.case, "rondel", limit.against)
-        verdicts.append(Verdict(limit, ratio, figures.failed(limit.case, "rondel")))
+        parts = run.family(limit.part)
+        having = [
+            (part, case, figures)
+            for part, figures in parts.items()
+            for case in figures.values | figures.errors
+            if limit.case in (case, EVERY)
+        ]
+        if parts and not having:
+            verdicts.append(Verdict(limit, None, broken=False))
+        for part, case, figures in having:
+            against = limit.against
+            if against == BEST:
+                against = best_peer(figures, case) or BEST
+            if against == ITSELF:
+                ratio = figures.figure(case, "rondel")
+            else:
+                ratio = figures.ratio(case, "rondel", against)
+            broken = figures.failed(case, "rondel")
+            found = replace(limit, part=part, case=case, against=against)
+            verdicts.append(Verdict(found, ratio, broken))
     return verdicts
+
+
+def best_peer(figures: Figures, case: str) -> str | None:
+    """Whose figure is lowest, of those that were measured."""
+    found = {who: figures.figure(case, who) for who in figures.values.get(case, {})}
+    known = {who: value for who, value in found.items() if value is not None}
+    return min((who for who in known if who not in NO_PEERS), key=known.__getitem__, default=None)
 
 
 def summary(verdicts: list[Verdict]) -> str:

@@ -5,6 +5,8 @@ Invariant: nothing in it names a path or the host, so that it can be published a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cases import CASES
@@ -16,6 +18,11 @@ NAMES = {
     "rondel": "Rondel",
     "bare": "bare limit",
     "send": "`send`",
+    "granian-asgi": "granian ASGI",
+    "granian-wsgi": "granian WSGI",
+    "uvicorn-sansio": "uvicorn (sans-I/O)",
+    "uvicorn-wsproto": "uvicorn (wsproto)",
+    limits.ITSELF: "itself",
 }
 
 TASKS_NOTE = """\
@@ -36,6 +43,27 @@ each, no access log; uvicorn with uvloop and httptools, granian with uvloop; 64 
 connections; every answer checked. *Bare limit*: the same HTTP code in Rust without Python. A ratio
 is the median of the turns' own ratios, so it is not quite the quotient of two medians.\
 """
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the report and one group of bars of the chart."""
+
+    title: str
+    note: str
+    figures: Figures
+    lines: list[tuple[str, str]]
+    """Cases that were measured, and their titles; none if the note is all there is to say."""
+    subjects: list[str]
+    unit: str
+    digits: int
+
+    @property
+    def table(self) -> list[str]:
+        """Empty if nothing was measured."""
+        if not self.lines:
+            return []
+        return table(self.figures, self.lines, self.subjects, self.unit, self.digits)
 
 
 def name(subject: str) -> str:
@@ -78,53 +106,53 @@ def measured(figures: Figures, lines: list[tuple[str, str]]) -> list[tuple[str, 
     return [(case, title) for case, title in lines if case in figures.values]
 
 
-def time_table(run: Run) -> list[str]:
+def sections(run: Run) -> list[Section]:
+    """The tables of the task layer and of the servers that have figures, in the report's order."""
     timed = measured(run.tasks, [(case.name, case.title) for case in CASES if not case.memory])
-    subjects = run.tasks.subjects(tasks.RUNTIMES)
-    return table(run.tasks, timed, subjects, "ns", 0) if timed else []
-
-
-def memory_table(run: Run) -> list[str]:
     memory = measured(run.tasks, [(case.name, case.title) for case in CASES if case.memory])
-    floors = ("bare", "send")
-    subjects = [s for s in run.tasks.subjects(tasks.RUNTIMES) if s not in floors]
-    return table(run.tasks, memory, subjects, "bytes", 0) if memory else []
-
-
-def http_table(run: Run) -> list[str]:
     served = measured(run.http, [(case.name, case.title) for case in server.HTTP_CASES])
-    return table(run.http, served, run.http.subjects(server.SERVERS), "µs", 1) if served else []
+    runtimes = run.tasks.subjects(tasks.RUNTIMES)
+    loops = [subject for subject in runtimes if subject not in ("bare", "send")]
+    servers = run.http.subjects(server.SERVERS)
+    every = (
+        Section("Tasks: CPU ns per operation", TASKS_NOTE, run.tasks, timed, runtimes, "ns", 0),
+        Section(
+            "Memory: bytes per pending task", MEMORY_NOTE, run.tasks, memory, loops, "bytes", 0
+        ),
+        Section(
+            "HTTP: CPU µs per request, one process", HTTP_NOTE, run.http, served, servers, "µs", 1
+        ),
+    )
+    return [section for section in every if section.lines]
 
 
 def tables(run: Run) -> list[list[str]]:
     """All tables of figures that the run has, in the report's order."""
-    return [lines for lines in (time_table(run), memory_table(run), http_table(run)) if lines]
+    return [section.table for section in sections(run)]
 
 
-def markdown(run: Run, limits_file: Path, chart: str | None) -> str:
-    """The whole report; sections without figures are left out."""
+def markdown(
+    run: Run, parts: Sequence[Section], limits_file: Path, chart: str | None = None
+) -> str:
+    """The whole report."""
     out = [f"# Benchmark of {run.about['date']}, {run.about['interpreter']}", ""]
     out += [f"- {key}: {value}" for key, value in run.about.items() if key != "date"]
     if chart:
         out += ["", f"![Bars of the figures below]({chart})"]
-    sections = (
-        ("Tasks: CPU ns per operation", TASKS_NOTE, time_table(run)),
-        ("Memory: bytes per pending task", MEMORY_NOTE, memory_table(run)),
-        ("HTTP: CPU µs per request, one process", HTTP_NOTE, http_table(run)),
-    )
-    for title, note, lines in sections:
-        if lines:
-            out += ["", f"## {title}", "", note, "", *lines]
+    for section in parts:
+        out += ["", f"## {section.title}", "", section.note]
+        if section.lines:
+            out += ["", *section.table]
     verdicts = [v for v in limits.check(run, limits_file) if v.word != "absent"]
     if verdicts:
         out += ["", "## Limits", "", "The figures to reach, from `benchmarks/limits.toml`.", ""]
         out += [
-            row(["case", "against", "ratio", "at most", ""]),
-            row(["---", "---", "--:", "--:", "---"]),
+            row(["case", "against", "ratio", "limit", ""]),
+            row(["---", "---", "--:", "---", "---"]),
         ]
         for verdict in verdicts:
             limit = verdict.limit
             ratio = "–" if verdict.ratio is None else f"{verdict.ratio:.2f}"
             cells = [f"{limit.part} {limit.case}", name(limit.against), ratio]
-            out.append(row([*cells, f"{limit.at_most:g}", verdict.word]))
+            out.append(row([*cells, limit.words, verdict.word]))
     return "\n".join(out) + "\n"

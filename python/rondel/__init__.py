@@ -10,11 +10,12 @@ Three ways in, one behaviour:
   asyncio, native where it is native, and asyncio's submodules as attributes.
 
 Invariant: each public name is exported here once; every other module of the package is private, but
-for ``rondel.server``.
+for ``rondel.server`` and ``rondel.inspect``.
 """
 
 import asyncio as _asyncio
 from asyncio import *  # noqa: F403  (the static types of the native names are asyncio's)
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 from rondel._load import native as _native
@@ -38,6 +39,11 @@ from rondel._timed import Timing as Timing
 from rondel._timed import timed as timed
 from rondel._watch import watch_from_environment as _watch_from_environment
 from rondel._watch import watch_tasks as watch_tasks
+
+if TYPE_CHECKING:  # at runtime by `__getattr__`: most programs start no processes
+    from rondel._process import WorkerDied as WorkerDied
+    from rondel._process import to_process as to_process
+    from rondel._worker import RemoteError as RemoteError
 
 if TYPE_CHECKING:  # at runtime by `_adopt`, native names first
     from asyncio import base_events as base_events
@@ -72,15 +78,18 @@ __version__: str = _native.__version__
 _OWN = [
     "EventLoop",
     "EventLoopPolicy",
+    "RemoteError",
     "Runner",
     "Timed",
     "Timing",
+    "WorkerDied",
     "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
     "timed",
+    "to_process",
     "uninstall",
     "watch_tasks",
 ]
@@ -96,11 +105,23 @@ _submodules = _adopt(
 
 _watch_from_environment()
 
+# Imported when first asked for.
+_LAZY = {
+    "RemoteError": "rondel._worker",
+    "WorkerDied": "rondel._process",
+    "to_process": "rondel._process",
+}
+
 
 def __getattr__(name: str) -> object:
     """asyncio's submodules (``rondel.subprocess``) and what asyncio itself serves lazily."""
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _LAZY:
+        globals()[name] = found = getattr(_import_module(_LAZY[name]), name)
+        return found
+    if name == "inspect":
+        return _import_module("rondel.inspect")
     if name in _submodules:
         return _submodules[name]
     try:
@@ -110,4 +131,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_submodules, *dir(_asyncio)})
+    return sorted({*globals(), *_LAZY, *_submodules, *dir(_asyncio)})

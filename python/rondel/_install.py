@@ -14,8 +14,13 @@ What stays asyncio's own, and why:
   objects that run on the native loop. (Rejected: a proxy class with ``__instancecheck__``; its
   metaclass breaks ``class T(asyncio.Task, metaclass=...)``, and ``type(x) is asyncio.Future``
   would hold for nothing.)
+* ``StreamReader``, ``StreamWriter`` and ``StreamReaderProtocol``, for the same reason: asyncio
+  asserts that a writer's reader is a ``StreamReader``, which stock ones still have to be. What
+  ``open_connection`` and ``start_server`` give is native.
 * ``Handle``, ``TimerHandle`` and ``Timeout``: stock loops in other threads build theirs through
   these names.
+
+Servers that name their loop's class, or start processes, have hooks of their own (``_servers``).
 
 Threads: ``install`` and ``uninstall`` hold one lock and are idempotent. The replaced names serve
 any thread: on a loop that is not Rondel's the native functions do what asyncio's do.
@@ -28,13 +33,26 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from rondel import _servers
+from rondel import bridge as _bridge
 from rondel._policy import EventLoopPolicy, get_policy, set_policy
 from rondel.loop import EventLoop
 from rondel.tasks import NATIVE
 
 __all__ = ["install", "installed", "uninstall"]
 
-KEPT = frozenset({"Future", "Handle", "Task", "Timeout", "TimerHandle"})
+KEPT = frozenset(
+    {
+        "Future",
+        "Handle",
+        "StreamReader",
+        "StreamReaderProtocol",
+        "StreamWriter",
+        "Task",
+        "Timeout",
+        "TimerHandle",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -61,17 +79,23 @@ _lock = threading.Lock()
 _installation: _Installation | None = None
 
 
-def install() -> None:
-    """Make Rondel this process's asyncio. Calling it again changes nothing."""
+def install(*, bridge: bool = True) -> None:
+    """Make Rondel this process's asyncio. Calling it again changes nothing.
+
+    With ``bridge``, asgiref's ``sync_to_async`` runs on native threads too (``rondel.bridge``), now
+    or as soon as asgiref is imported.
+    """
     global _installation
     with _lock:
-        if _installation is not None:
-            return
-        installation = _Installation(EventLoopPolicy(), get_policy(), _plan())
-        for patch in installation.patches:
-            setattr(patch.module, patch.name, patch.native)
-        set_policy(installation.policy)
-        _installation = installation
+        if _installation is None:
+            installation = _Installation(EventLoopPolicy(), get_policy(), _plan())
+            for patch in installation.patches:
+                setattr(patch.module, patch.name, patch.native)
+            set_policy(installation.policy)
+            _installation = installation
+    _servers.install()
+    if bridge:
+        _bridge.install()
 
 
 def uninstall() -> None:
@@ -89,6 +113,8 @@ def uninstall() -> None:
         if get_policy() is _installation.policy:
             set_policy(_installation.previous_policy)
         _installation = None
+    _servers.uninstall()
+    _bridge.uninstall()
 
 
 def installed() -> bool:

@@ -14,6 +14,7 @@ Everything here runs with the GIL held, on the loop's thread unless said otherwi
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import contextlib
 import logging
@@ -22,10 +23,14 @@ import signal
 import sys
 import threading
 import weakref
-from asyncio import base_events, constants, coroutines, events, sslproto, unix_events
+from asyncio import base_events, coroutines, events, unix_events
 from typing import TYPE_CHECKING, Any
 
-from rondel import _rondel, _watch
+from rondel import _rondel, _tls, _watch
+from rondel._pipes import PipeMethods
+from rondel._sendfile import SendFile
+from rondel._sockets import SocketMethods
+from rondel._subprocess import ChildProcesses
 from rondel.transports import SocketTransport
 
 if TYPE_CHECKING:
@@ -39,10 +44,23 @@ logger = logging.getLogger("asyncio")
 # Every loop that is alive: asyncio.all_tasks() asks them for their native tasks.
 live_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
 
-os.register_at_fork(after_in_child=_rondel._forked)
+os.register_at_fork(
+    before=_rondel._inspect_pause,
+    after_in_parent=_rondel._inspect_resume,
+    after_in_child=_rondel._forked,
+)
+atexit.register(_rondel._inspect_end)
 
 
-class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
+class EventLoop(
+    _tls.TLSLoop,
+    ChildProcesses,
+    _rondel.LoopBase,
+    SocketMethods,
+    PipeMethods,
+    SendFile,
+    unix_events._UnixSelectorEventLoop,
+):
     """An asyncio event loop in Rust.
 
     A drop-in for ``asyncio.SelectorEventLoop`` (Python docs: *Event Loop*). Make one with
@@ -55,7 +73,11 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
     def __init__(self) -> None:
         # asyncio's own __init__ methods would open a selector and a self-pipe: the state that their
         # other methods use is set here instead.
-        self._setup()
+        try:
+            self._setup()
+        except OSError:
+            self._shutdown()  # closed: or its end would say that it was not
+            raise
         self._ready: collections.deque[Any] = (
             collections.deque()
         )  # asyncio's name for its queue; ours is native
@@ -70,7 +92,6 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
         self._asyncgens_shutdown_called = False
         self._coroutine_origin_tracking_enabled = False
         self._coroutine_origin_tracking_saved_depth: int | None = None
-        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, Any] = {}
         self._ssock: socket.socket | None = None
@@ -164,6 +185,7 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
         executor, self._default_executor = self._default_executor, None
         if executor is not None:
             executor.shutdown(wait=False)
+        self._forget_children()
         self._shutdown()
 
     def _set_coroutine_origin_tracking(self, enabled: bool) -> None:
@@ -175,6 +197,12 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
     def _report_slow(self, subject: object, seconds: float) -> None:
         """Debug mode: a callback or a step took longer than ``slow_callback_duration``."""
         logger.warning("Executing %r took %.3f seconds", subject, seconds)
+
+    def _make_default_executor(self) -> Any:
+        """What native code asks for at the first use of the default executor."""
+        from rondel._executor import LoopExecutor
+
+        return LoopExecutor(self)
 
     # ------------------------------------------------------------------ signals
 
@@ -222,19 +250,10 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
 
         asyncio says so in debug mode only and leaves the socket to the collector.
         """
-        failure: list[BaseException] = []
+        report = None if self._debug else self._report_not_made
         await super()._accept_connection2(
-            _watched_factory(protocol_factory, failure), conn, *args, **kwargs
+            _closing(conn, protocol_factory, report), conn, *args, **kwargs
         )
-        if failure:
-            conn.close()
-            if not self._debug:
-                self.call_exception_handler(
-                    {
-                        "message": "Error on transport creation for incoming connection",
-                        "exception": failure[0],
-                    }
-                )
 
     async def _create_connection_transport(
         self,
@@ -244,15 +263,9 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
         **kwargs: Any,
     ) -> Any:
         """As asyncio's, but a protocol factory that raises does not leak the socket."""
-        failure: list[BaseException] = []
-        try:
-            return await super()._create_connection_transport(
-                sock, _watched_factory(protocol_factory, failure), *args, **kwargs
-            )
-        except BaseException:
-            if failure:
-                sock.close()
-            raise
+        return await super()._create_connection_transport(
+            sock, _closing(sock, protocol_factory), *args, **kwargs
+        )
 
     def _make_socket_transport(
         self,
@@ -266,47 +279,21 @@ class EventLoop(_rondel.LoopBase, unix_events._UnixSelectorEventLoop):
         self._ensure_fd_no_transport(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server)
 
-    def _make_ssl_transport(
-        self,
-        rawsock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        sslcontext: Any,
-        waiter: Any = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-        ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
-        **more: Any,
-    ) -> Any:
-        self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
-            **more,
-        )
-        SocketTransport(self, rawsock, ssl_protocol, None, extra, server)
-        return ssl_protocol._app_transport
 
-
-def _watched_factory(
-    factory: Callable[[], asyncio.BaseProtocol], failure: list[BaseException]
+def _closing(
+    sock: socket.socket,
+    factory: Callable[[], asyncio.BaseProtocol],
+    report: Callable[[BaseException], None] | None = None,
 ) -> Callable[[], asyncio.BaseProtocol]:
-    """The factory, noting the exception it raises."""
+    """The factory; if it raises, the socket is closed and the exception reported."""
 
     def make() -> asyncio.BaseProtocol:
         try:
             return factory()
-        except BaseException as error:
-            failure.append(error)
+        except BaseException as exc:
+            sock.close()
+            if report is not None and not isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                report(exc)
             raise
 
     return make

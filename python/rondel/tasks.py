@@ -17,7 +17,7 @@ from asyncio import taskgroups
 from asyncio import tasks as _stock
 from typing import TYPE_CHECKING, Any
 
-from rondel import _locks, _queues, _rondel
+from rondel import _locks, _queues, _rondel, _streams
 from rondel._submodules import of_asyncio
 from rondel.loop import live_loops
 
@@ -101,12 +101,25 @@ NATIVE: dict[str, Any] = {
     "wrap_future": wrap_future,
     **{name: getattr(_locks, name) for name in _locks.__all__},
     **{name: getattr(_queues, name) for name in _queues.__all__},
+    **{name: getattr(_streams, name) for name in _streams.__all__},
 }
 
 if sys.version_info >= (3, 12):
-    eager_task_factory = _rondel.factory
-    # Bound here: `install()` puts ours in its place.
-    _create_stock_factory = _stock.create_eager_task_factory
+
+    def _factory(custom_task_constructor: Any, native: Any) -> Any:
+        # In asyncio's shape: libraries tell an eager factory by its code, and look into its closure
+        # for the constructor, which comes first there by its name.
+        def factory(loop: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+            """Make a task that takes its first step at once."""
+            if native is not None:
+                return native(loop, coro, name=name, context=context)
+            return custom_task_constructor(
+                coro, loop=loop, name=name, context=context, eager_start=True
+            )
+
+        return factory
+
+    eager_task_factory = _factory(Task, _rondel.factory)
 
     def create_eager_task_factory(custom_task_constructor: Any) -> Any:
         """Make a task factory whose tasks take their first step at once.
@@ -114,9 +127,8 @@ if sys.version_info >= (3, 12):
         ``custom_task_constructor``: ``rondel.Task``, whose factory is native, or any callable that
         takes what ``asyncio.Task`` does, ``eager_start=True`` among it.
         """
-        if custom_task_constructor is Task:
-            return _rondel._eager_native_task
-        return _create_stock_factory(custom_task_constructor)
+        native = _rondel._eager_native_task if custom_task_constructor is Task else None
+        return _factory(custom_task_constructor, native)
 
     NATIVE["create_eager_task_factory"] = create_eager_task_factory
     NATIVE["eager_task_factory"] = eager_task_factory

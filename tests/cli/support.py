@@ -77,7 +77,9 @@ def without_loop_frames(errors: str) -> str:
 class Process:
     """A running child whose lines of stderr can be awaited."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, **env: str) -> None:
+    def __init__(
+        self, command: Sequence[str], cwd: Path, *, pass_fds: Sequence[int] = (), **env: str
+    ) -> None:
         self._child = subprocess.Popen(
             command,
             cwd=cwd,
@@ -86,6 +88,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
+            pass_fds=pass_fds,
         )
         self.pid = self._child.pid
         self.errors: list[str] = []
@@ -132,16 +135,20 @@ class Process:
         if self._child.poll() is None:
             self._child.kill()
         self._child.wait(PATIENCE)
-        for reader in self._readers:
-            reader.join(PATIENCE)
-        for stream in (self._child.stdout, self._child.stderr):
-            if stream is not None:
+        for reader, stream in zip(
+            self._readers, (self._child.stderr, self._child.stdout), strict=True
+        ):
+            # Its own children may hold the pipes, and closing one waits for whoever reads it.
+            reader.join(5)
+            if stream is not None and not reader.is_alive():
                 stream.close()
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], cwd: Path, **env: str) -> Iterator[Process]:
-    process = Process(command, cwd, **env)
+def running(
+    command: Sequence[str], cwd: Path, *, pass_fds: Sequence[int] = (), **env: str
+) -> Iterator[Process]:
+    process = Process(command, cwd, pass_fds=pass_fds, **env)
     try:
         yield process
     finally:

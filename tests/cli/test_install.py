@@ -117,6 +117,22 @@ def test_loops_and_tasks_are_native_while_installed() -> None:
     )
 
 
+def test_a_childs_streams_are_native_while_installed() -> None:
+    check(
+        """
+        async def main(kind):
+            for module in (asyncio, asyncio.subprocess):
+                child = await module.create_subprocess_shell("cat", stdin=-1, stdout=-1)
+                assert type(child.stdout) is kind, type(child.stdout)
+                assert await child.communicate(b"x") == (b"x", None)
+        rondel.install()
+        asyncio.run(main(rondel.StreamReader))
+        rondel.uninstall()
+        asyncio.run(main(asyncio.StreamReader))
+        """
+    )
+
+
 def test_future_and_task_mean_stock_and_native_alike() -> None:
     check(
         """

@@ -2,12 +2,13 @@
 
 import asyncio
 import io
+import json
 import logging
 from collections.abc import Iterator
 
 import pytest
 
-from rondel.server import logs
+from rondel.server import formats, logs
 from tests.support import Runtime
 
 REQUEST = ("127.0.0.1:54321", "GET", "/a%20b?c=d", "1.1", 200, 0.00123)
@@ -110,3 +111,64 @@ def test_colour_is_for_terminals(
     logging.getLogger("rondel.server").warning("careful: %s", "x")
     assert ("\x1b[33mWARNING\x1b[0m" in stream.getvalue()) is (terminal and not no_colour)
     assert "careful: x" in stream.getvalue()
+
+
+async def test_the_format_decides_what_a_line_says(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure()
+    written = formats.parse("%(method)s %(bytes)s")
+    access = logs.AccessLog(asyncio.get_running_loop(), written)
+    access(*REQUEST, 12)
+    await runtime.aio.sleep(0)
+    assert capsys.readouterr().out == "GET 12\n"
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_a_json_log_has_exceptions_as_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(style="json", who="worker 2")
+    log = logging.getLogger("rondel.server")
+    log.warning("careful: %s", 'x"\n')
+    extra = {"method": "GET", "target": "/a", "request_id": "id-1"}
+    try:
+        raise ZeroDivisionError("by none")
+    except ZeroDivisionError as error:
+        log.error("failed", exc_info=error, extra=extra)
+    log.error("failed", exc_info=Broken())
+    first, second, third = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first["message"] == 'careful: x"\n'
+    assert (first["level"], first["logger"]) == ("warning", "rondel.server")
+    assert first["process"] == "worker 2"
+    assert "exception" not in first
+    assert {name: second[name] for name in extra} == extra
+    told = second["exception"]
+    assert (told["type"], told["message"]) == ("ZeroDivisionError", "by none")
+    assert told["traceback"].startswith("Traceback")
+    assert told["traceback"].endswith("by none")
+    assert third["exception"]["type"] == f"{__name__}.Broken"
+
+
+def test_an_error_names_its_request(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    logging.getLogger("rondel.server").error("failed", extra={"request_id": "id-1"})
+    assert capsys.readouterr().err.endswith("failed [request id-1]\n")
+
+
+def test_a_reload_changes_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    logs.configure(style="json")
+    logging.getLogger("rondel.server").error("failed")
+    assert json.loads(capsys.readouterr().err)["message"] == "failed"
+
+
+def test_a_program_s_own_handler_keeps_its_format() -> None:
+    stream = io.StringIO()
+    log = logging.getLogger("rondel.server")
+    log.addHandler(logging.StreamHandler(stream))
+    logs.configure(style="json")
+    log.error("failed")
+    assert stream.getvalue() == "failed\n"

@@ -16,15 +16,18 @@ from tests.support import python
 OWN = {
     "EventLoop",
     "EventLoopPolicy",
+    "RemoteError",
     "Runner",
     "Timed",
     "Timing",
+    "WorkerDied",
     "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
     "timed",
+    "to_process",
     "uninstall",
     "watch_tasks",
 }
@@ -59,11 +62,11 @@ def test_what_is_not_native_is_asyncios_own() -> None:
 
 
 def test_asyncios_submodules_are_reachable() -> None:
-    for name in ("subprocess", "protocols", "constants", "exceptions", "streams"):
+    for name in ("base_subprocess", "protocols", "constants", "exceptions", "log"):
         assert getattr(rondel, name) is getattr(asyncio, name)
-    from rondel import subprocess as reached
+    from rondel import protocols as reached
 
-    assert reached is asyncio.subprocess
+    assert reached is asyncio.protocols
 
 
 def test_unknown_names_are_refused_in_its_own_name() -> None:

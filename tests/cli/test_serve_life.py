@@ -36,6 +36,13 @@ async def app(scope, receive, send):
     if scope["path"] == "/for-ever":
         say("in flight")
         await asyncio.Event().wait()
+    elif scope["path"] == "/stubborn":
+        say("in flight")
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                say("not me")
     elif scope["path"] == "/thread":
         threading.Thread(target=time.sleep, args=(60,), name="stuck").start()
     await reply(send, scope["state"]["answer"].encode() + scope["root_path"].encode())
@@ -135,6 +142,20 @@ def test_a_second_signal_cuts_off_at_once_with_status_1(site: Path) -> None:
         status, _, _ = stop(process, signal.SIGINT)
         assert pending.exception() is not None
     assert status == 1
+
+
+def test_a_request_that_swallows_its_cancel_does_not_hold_the_process(site: Path) -> None:
+    with (
+        serving("site_app:app", site, "--graceful-timeout", "0.1") as (process, url),
+        ThreadPoolExecutor() as pool,
+    ):
+        pending = pool.submit(get, url, "/stubborn")
+        process.wait_for("in flight")
+        process.signal(signal.SIGINT)
+        process.wait_for("requests that did not end when they were cancelled: 1")
+        outcome = process.end()
+        assert pending.exception() is not None
+    assert "tasks did not end when they were cancelled; leaving them" in outcome.errors
 
 
 def test_a_stuck_thread_does_not_hold_the_process(site: Path) -> None:

@@ -58,7 +58,10 @@ def serve(site: Path, *arguments: str) -> Outcome:
         ("hello:ap", "'hello' has no attribute 'ap'; did you mean 'app'?"),
         ("hello:application", "'hello' has no attribute 'application'; did you mean 'app'?"),
         ("hello:Holder.iner", "'hello.Holder' has no attribute 'iner'; did you mean 'inner'?"),
-        ("hello:number", "hello:number is an int, not an ASGI application: it cannot be called"),
+        (
+            "hello:number",
+            "hello:number is an int, not an ASGI or WSGI application: it cannot be called",
+        ),
         ("hello:make", "hello:make takes no arguments: if it makes the application, add --factory"),
     ],
 )
@@ -77,7 +80,7 @@ def test_an_unlike_module_name_says_where_was_looked(site: Path) -> None:
 
 
 def test_a_wsgi_application_is_recognised(site: Path) -> None:
-    got = serve(site, "hello:wsgi")
+    got = serve(site, "hello:wsgi", "--interface", "asgi")
     assert got.status == 1
     assert "takes two arguments, as WSGI applications do" in got.errors
     assert got.errors.count("\n") == 1

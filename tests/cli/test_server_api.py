@@ -69,11 +69,6 @@ def test_a_port_in_use_is_a_serve_error() -> None:
     rondel.run(main())
 
 
-def test_several_workers_are_refused_for_now() -> None:
-    with pytest.raises(ServeError, match="this version runs one"):
-        Config(workers=4)
-
-
 def test_serve_blocks_until_a_signal(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         textwrap.dedent(

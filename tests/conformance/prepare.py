@@ -60,7 +60,9 @@ def prepare(interpreter: str, directory: Path) -> tuple[str, Path]:
         _run(*download, "--dest", temporary, f"anyio=={version}")
         (archive,) = Path(temporary).glob("*.tar.gz")
         with tarfile.open(archive) as opened:
-            opened.extractall(sources, filter="data")
+            if hasattr(tarfile, "data_filter"):  # 3.11.4 on; Debian 12 has 3.11.2
+                opened.extraction_filter = tarfile.data_filter
+            opened.extractall(sources)
     ready.write_text(stamp)
     return str(python), sources
 

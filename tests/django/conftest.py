@@ -10,13 +10,17 @@ pytest starts with, runs the same tests against another one of `KINDS`:
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 import pytest
 
 from .site_server import KINDS, Kind, SiteServer, environment, manage, running
+
+REDIS = Path(__file__).resolve().parents[2] / "scripts" / "redis.sh"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,18 +29,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addoption("--server", choices=sorted(KINDS), help="server under the Django tests")
 
 
-@pytest.fixture(scope="session")
-def kind(pytestconfig: pytest.Config) -> Kind:
-    """The server program under test."""
+def chosen_kind(config: pytest.Config) -> Kind:
+    """The server program that this run is about."""
     default = "uvicorn" if os.environ.get("RONDEL_TEST_ONLY_ASYNCIO") == "1" else "rondel"
     name = (
-        pytestconfig.getoption("--server", default=None)
+        config.getoption("--server", default=None)
         or os.environ.get("RONDEL_TEST_SERVER")
         or default
     )
     if name not in KINDS:
         raise pytest.UsageError(f"no server {name!r}: choose one of {', '.join(sorted(KINDS))}")
     return KINDS[name]
+
+
+@pytest.fixture(scope="session")
+def kind(pytestconfig: pytest.Config) -> Kind:
+    """The server program under test."""
+    return chosen_kind(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +81,21 @@ def own_server(kind: Kind, database: Path, tmp_path: Path) -> Iterator[SiteServe
     server = SiteServer(kind, environment(database), tmp_path / "server.log")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Path]:
+    """A server's socket: RONDEL_TEST_REDIS's, or one of the tests' own."""
+    if find_spec("channels_redis") is None:
+        pytest.skip("channels_redis is not installed")
+    if given := os.environ.get("RONDEL_TEST_REDIS"):
+        yield Path(given) / "redis.sock"
+        return
+    made = subprocess.run([REDIS, "start"], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no Redis: {made.stderr.strip()}")
+    folder = made.stdout.strip()
+    try:
+        yield Path(folder) / "redis.sock"
+    finally:
+        subprocess.run([REDIS, "stop", folder], check=True, capture_output=True)

@@ -139,5 +139,7 @@ def test_fifty_requests_at_once_are_all_answered(server: SiteServer) -> None:
     assert [response.url.raw_path.decode() for response in responses] == paths
     gathered = [r.json()["elapsed"] for r in responses[::5]]
     assert len(gathered) == 10
-    # The ten gather views alone take 0.5 s each, their sleeps one after another 1.2 s each.
-    assert elapsed < sum(gathered) < 12
+    # The requests overlap, and so do the sleeps of a gather view, 1.2 s one after another: in
+    # the quickest at least, as a busy machine adds to each.
+    assert elapsed < sum(gathered)
+    assert min(gathered) < 1.2

@@ -317,3 +317,24 @@ async def test_subprocesses_talk_through_pipes(aio: ModuleType) -> None:
     out, _ = await process.communicate(b"through cat")
     assert out == b"through cat"
     assert process.returncode == 0
+
+
+async def test_a_busy_loop_sees_a_readable_descriptor_within_its_turns(
+    aio: ModuleType, pair: Pair
+) -> None:
+    # docs/differences.md: up to 256 turns after a quiet time. Each is one sleep(0).
+    left, right = pair
+    loop = aio.get_running_loop()
+    got: list[bytes] = []
+    loop.add_reader(left, lambda: got.append(left.recv(1)))
+    for _ in range(2000):
+        await aio.sleep(0)
+    for byte in (b"1", b"2"):
+        right.send(byte)
+        turns = 0
+        while not got:
+            await aio.sleep(0)
+            turns += 1
+            assert turns <= 260
+        assert got.pop() == byte
+    loop.remove_reader(left)

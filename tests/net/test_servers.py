@@ -1,15 +1,18 @@
 """Servers as objects: starting, closing, waiting, many addresses and many clients."""
 
 import asyncio
+import contextvars
 import errno
+import gc
 import socket
+import warnings
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.net.peers import Recorder, until_closed
-from tests.support import Runtime
+from tests.support import PATIENCE, Runtime
 
 
 class Echo(asyncio.Protocol):
@@ -197,9 +200,6 @@ async def test_clients_that_come_and_go_leave_nothing_behind(aio: ModuleType) ->
 
 
 def test_a_loop_closed_with_a_server_still_open_warns_but_ends(runtime: Runtime) -> None:
-    import gc
-    import warnings
-
     async def main() -> None:
         runtime.kept = await runtime.aio.get_running_loop().create_server(  # type: ignore[attr-defined]
             Echo, "127.0.0.1", 0
@@ -211,6 +211,134 @@ def test_a_loop_closed_with_a_server_still_open_warns_but_ends(runtime: Runtime)
         del runtime.kept  # type: ignore[attr-defined]
         gc.collect()
         gc.collect()
+
+
+async def test_an_accepted_connection_has_a_socket_when_asked(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    made = loop.create_future()
+
+    class Server(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            made.set_result(self)
+
+    server = await loop.create_server(lambda: Server(loop), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    client = Recorder(loop)
+    await loop.create_connection(lambda: client, *address)
+    accepted = await asyncio.wait_for(made, PATIENCE)
+    sock = accepted.transport.get_extra_info("socket")
+    assert isinstance(sock, asyncio.trsock.TransportSocket)
+    assert sock is accepted.transport.get_extra_info("socket")
+    assert (sock.family, sock.type, sock.proto) == (
+        socket.AF_INET,
+        socket.SOCK_STREAM,
+        socket.IPPROTO_TCP,
+    )
+    assert sock.gettimeout() == 0
+    assert sock.getsockname() == address
+    assert sock.getpeername() == client.transport.get_extra_info("sockname")
+    # The descriptor is the socket's from now on, and the connection goes on over it.
+    client.transport.write(b"ping")
+    await accepted.received(4)
+    accepted.transport.write(b"pong")
+    await client.received(4)
+    client.transport.close()
+    await until_closed(client, accepted)
+    assert sock.fileno() == -1
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_an_accepted_connection_was_is_told_after_its_end(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    made = loop.create_future()
+
+    class Server(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            made.set_result(self)
+
+    server = await loop.create_server(lambda: Server(loop), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    client = Recorder(loop)
+    await loop.create_connection(lambda: client, *address)
+    accepted = await asyncio.wait_for(made, PATIENCE)
+    accepted.transport.abort()
+    await until_closed(client, accepted)
+    transport = accepted.transport
+    assert transport.get_extra_info("nothing", 7) == 7
+    assert transport.get_extra_info("sockname") == address
+    assert transport.get_extra_info("peername") == client.transport.get_extra_info("sockname")
+    sock = transport.get_extra_info("socket")
+    assert sock.fileno() == -1
+    assert (sock.family, sock.proto) == (socket.AF_INET, socket.IPPROTO_TCP)
+    assert "closed" in repr(transport)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_variables_set_by_one_callback_of_a_connection_are_not_seen_by_the_next(
+    aio: ModuleType,
+) -> None:
+    loop = aio.get_running_loop()
+    where = contextvars.ContextVar("where", default="outside")
+    seen: list[tuple[str, str]] = []
+
+    class Guest(asyncio.Protocol):
+        def __init__(self) -> None:
+            where.set("factory")
+
+        def connection_made(self, transport: Any) -> None:
+            seen.append(("made", where.get()))
+            where.set("made")
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            seen.append(("data", where.get()))
+            where.set("data")
+            self.transport.close()
+            where.set("after close")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            seen.append(("lost", where.get()))
+            over.set_result(None)
+
+    over = loop.create_future()
+    server = await loop.create_server(Guest, "127.0.0.1", 0)
+    client = Recorder(loop)
+    await loop.create_connection(lambda: client, *server.sockets[0].getsockname())
+    client.transport.write(b"x")
+    await asyncio.wait_for(over, PATIENCE)
+    await until_closed(client)
+    assert seen == [("made", "factory"), ("data", "factory"), ("lost", "data")]
+    assert where.get() == "outside"
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.no_debug_mode  # with it connections are accepted as asyncio does, with its loose ends
+def test_connections_that_a_loop_never_came_to_are_closed(runtime: Runtime) -> None:
+    """Accepted in the last turn: no protocol is made, and no descriptor is left."""
+    if not runtime.native:
+        pytest.skip("asyncio makes a task of each, which is destroyed while it is pending")
+    loop = runtime.new_event_loop()
+    made: list[int] = []
+    server = loop.run_until_complete(
+        loop.create_server(lambda: made.append(1), "127.0.0.1", 0)  # type: ignore[func-returns-value, arg-type, return-value]
+    )
+    clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3)]
+    loop.stop()
+    loop.run_forever()  # a turn, which accepts them
+    server.close()
+    loop.close()
+    del server
+    gc.collect()
+    for client in clients:
+        client.settimeout(PATIENCE)
+        assert client.recv(1) == b""
+        client.close()
+    assert not made
 
 
 async def test_unix_sockets_serve_and_connect(aio: ModuleType, tmp_path: Any) -> None:

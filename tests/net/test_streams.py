@@ -50,6 +50,34 @@ async def echo(reader: Any, writer: Any) -> None:
     await writer.wait_closed()
 
 
+async def test_a_crowd_is_served_each_its_own_data(aio: ModuleType) -> None:
+    """More connections with something to read than one poll tells of."""
+    left, over = 200, aio.get_running_loop().create_future()
+
+    async def handle(reader: Any, writer: Any) -> None:
+        nonlocal left
+        await echo(reader, writer)
+        left -= 1
+        if not left:
+            over.set_result(None)
+
+    server = await aio.start_server(handle, "127.0.0.1", 0, backlog=256)
+    ends = [await aio.open_connection(*server.sockets[0].getsockname()) for _ in range(left)]
+    for turn in range(3):
+        for number, (_, writer) in enumerate(ends):
+            writer.write(b"%d:%d" % (turn, number))
+        for number, (reader, _) in enumerate(ends):
+            expected = b"%d:%d" % (turn, number)
+            got = await aio.wait_for(reader.readexactly(len(expected)), PATIENCE)
+            assert got == expected
+    for _, writer in ends:
+        writer.close()
+        await writer.wait_closed()
+    await aio.wait_for(over, PATIENCE)
+    server.close()
+    await server.wait_closed()
+
+
 async def test_lines_come_back_one_by_one(aio: ModuleType) -> None:
     async with talking(aio, echo) as (reader, writer):
         for number in range(20):
@@ -228,3 +256,84 @@ async def test_tasks_talking_through_streams_see_each_other(aio: ModuleType) -> 
     await server.wait_closed()
     for _ in clients:
         await aio.wait_for(ended.acquire(), PATIENCE)
+
+
+async def test_whoever_waits_for_the_close_is_told_how_the_connection_ended(
+    aio: ModuleType,
+) -> None:
+    loop = aio.get_running_loop()
+    for exc in (None, ConnectionResetError("gone")):
+        reader = aio.StreamReader(loop=loop)
+        asked, late = (aio.StreamReaderProtocol(reader, loop=loop) for _ in range(2))
+        waiter = asked._get_close_waiter(None)
+        assert not waiter.done()
+        for protocol in (asked, late):
+            protocol.connection_lost(exc)
+            assert protocol._get_close_waiter(None).exception() is exc
+        assert asked._get_close_waiter(None) is waiter
+        if exc is None:
+            assert await reader.read() == b""
+        else:
+            assert reader.exception() is exc
+
+
+async def test_losing_the_connection_wakes_those_that_drain(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    protocol = aio.StreamReaderProtocol(aio.StreamReader(loop=loop), loop=loop)
+    protocol.pause_writing()
+    draining = [aio.create_task(protocol._drain_helper()) for _ in range(2)]
+    await aio.sleep(0)
+    protocol.connection_lost(None)
+    await aio.wait_for(aio.gather(*draining), PATIENCE)
+    with pytest.raises(ConnectionResetError):
+        await protocol._drain_helper()
+
+
+async def test_a_subclass_of_the_protocol_is_asked_for_everything(aio: ModuleType) -> None:
+    calls: list[str] = []
+
+    class Protocol(aio.StreamReaderProtocol):  # type: ignore[name-defined,misc]
+        def connection_made(self, transport: Any) -> None:
+            calls.append("made")
+            super().connection_made(transport)
+
+        def eof_received(self) -> Any:
+            calls.append("eof")
+            return super().eof_received()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            calls.append("lost")
+            super().connection_lost(exc)
+
+        def _get_close_waiter(self, stream: Any) -> Any:
+            calls.append("waiter")
+            return super()._get_close_waiter(stream)
+
+    async def greet(reader: Any, writer: Any) -> None:
+        writer.write(b"!")
+        writer.close()
+
+    loop = aio.get_running_loop()
+    server = await aio.start_server(greet, "127.0.0.1", 0)
+    reader = aio.StreamReader(loop=loop)
+    protocol = Protocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname())
+    writer = aio.StreamWriter(transport, protocol, reader, loop)
+    assert await reader.read() == b"!"
+    writer.close()
+    await writer.wait_closed()
+    assert [call for call in calls if call != "waiter"] == ["made", "eof", "lost"]
+    assert "waiter" in calls
+    server.close()
+
+
+async def test_a_transport_is_not_taken_twice(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    protocol = aio.StreamReaderProtocol(reader := aio.StreamReader(loop=loop), loop=loop)
+    transport = aio.Transport({"sslcontext": object()})
+    protocol.connection_made(transport)
+    assert protocol._over_ssl
+    assert protocol.eof_received() is False
+    assert reader.at_eof()
+    with pytest.raises(AssertionError, match="already set"):
+        protocol.connection_made(transport)

@@ -32,6 +32,7 @@ def test_a_random_tree_of_tasks_takes_the_same_steps(seed: int) -> None:
         pytest.fail(f"seed {seed}:\n" + compare.report(compare.reduce(program)), pytrace=False)
 
 
+@pytest.mark.timeout(120)  # 900 trees, twice
 def test_trees_leave_nothing_behind() -> None:
     # Some end by what is left in tracebacks and cycles, where a reference unknown to the collector
     # is a leak. (Coroutines that never suspended were: one tree in twelve left a task.)

@@ -101,6 +101,34 @@ async def test_a_context_that_somebody_keeps_stays_as_it_was(aio: ModuleType) ->
         assert own is None or own[var] == value
 
 
+async def test_a_handles_context_is_of_the_moment_of_the_call_and_always_the_same(
+    aio: ModuleType,
+) -> None:
+    loop = aio.get_running_loop()
+    seen = []
+
+    def run() -> None:
+        seen.append(var.get())
+        var.set("within")
+        if len(seen) == 1 and hasattr(soon, "get_context"):  # 3.12 and later
+            assert soon.get_context()[var] == "within"
+
+    var.set("then")
+    soon = loop.call_soon(run)
+    timer = loop.call_later(3600, int)
+    threaded = [loop.call_soon_threadsafe(run) for _ in range(3)]
+    var.set("now")
+    await aio.sleep(0)
+    assert seen == ["then"] * 4
+    assert var.get() == "now"
+    if hasattr(timer, "get_context"):
+        context = timer.get_context()
+        assert context is timer.get_context()
+        assert context[var] == "then"
+    timer.cancel()
+    del threaded
+
+
 async def test_a_context_with_a_weak_reference_is_not_used_again(aio: ModuleType) -> None:
     references = []
 

@@ -117,7 +117,8 @@ def test_the_package_has_every_public_name_of_asyncio() -> None:
     missing = [name for name in asyncio.__all__ if not hasattr(rondel, name)]
     assert missing == []
     assert set(asyncio.__all__) <= set(rondel.__all__)
-    assert rondel.subprocess is asyncio.subprocess
+    assert rondel.protocols is asyncio.protocols
+    assert rondel.subprocess.Process is asyncio.subprocess.Process
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = rondel.nonsense
 
@@ -353,3 +354,22 @@ print("leaving")
 """)
     assert ended.stdout == "leaving\n"
     assert ended.returncode == 0, ended.stderr
+
+
+@needs_rondel
+def test_anyio_can_be_imported_after_install_and_knows_our_eager_tasks() -> None:
+    # It tells asyncio's eager factory by its code, and takes the constructor from its closure.
+    ended = python("""
+import sys, rondel
+rondel.install()
+import asyncio, anyio, anyio._backends._asyncio
+async def main():
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 0)
+    return "done"
+print(rondel.run(main()))
+""")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "done\n"

@@ -20,10 +20,12 @@ EXAMPLES = re.findall(
 
 
 def test_every_example_says_what_it_prints() -> None:
-    assert len(EXAMPLES) == PAGE.read_text().count("```python") == 4
+    assert len(EXAMPLES) == PAGE.read_text().count("```python") == 5
 
 
-@pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=["background", "watch", "timed", "to"])
+@pytest.mark.parametrize(
+    ("code", "output"), EXAMPLES, ids=["background", "watch", "timed", "to", "process"]
+)
 def test_an_example_prints_what_the_page_says(code: str, output: str, tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(code)
     got = subprocess.run(

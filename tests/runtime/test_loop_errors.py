@@ -1,9 +1,11 @@
 """The exception handler, the debug flag and slow callbacks."""
 
 import asyncio
+import contextvars
 import gc
 import logging
 import re
+import sys
 import time
 from types import ModuleType
 from typing import Any
@@ -94,6 +96,73 @@ def test_an_error_in_the_handler_itself_is_logged(
     assert "from a callback" in caplog.text
 
 
+WAYS_TO_FAIL = ("call_soon", "call_later", "done_callback", "set_result")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("way", WAYS_TO_FAIL)
+def test_the_handler_handles_the_error_in_the_context_of_the_callback(
+    runtime: Runtime, loop: Loop, way: str, kept: bool
+) -> None:
+    # A handler may log with `logging.exception()`, or know the request by a context variable.
+    variable = contextvars.ContextVar("variable", default="outside")
+    seen: list[tuple[object, str]] = []
+    loop.set_exception_handler(lambda *_: seen.append((sys.exc_info()[0], variable.get())))
+    context = contextvars.copy_context()
+    context.run(variable.set, "inside")
+    error: type[Exception] = ZeroDivisionError
+    handle: object = None
+    if way == "call_soon":
+        handle = loop.call_soon(fail, context=context)
+    elif way == "call_later":
+        handle = loop.call_later(0, fail, context=context)
+    elif way == "done_callback":
+        future = loop.create_future()
+        future.add_done_callback(lambda _: fail(), context=context)
+        future.set_result(None)
+    else:
+        future = loop.create_future()
+        future.set_result(None)
+        handle = loop.call_soon(future.set_result, None, context=context)
+        error = asyncio.InvalidStateError
+    if not kept:
+        del handle
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    # Before 3.12 asyncio runs the handler in no context of its own.
+    where = "inside" if sys.version_info >= (3, 12) else "outside"
+    assert seen == [(error, where)]
+    assert sys.exc_info()[0] is None
+
+
+def test_an_error_in_the_handler_has_the_one_in_hand_as_its_context(loop: Loop) -> None:
+    seen: list[BaseException | None] = []
+
+    def handler(loop: Loop, context: dict[str, Any]) -> None:
+        try:
+            raise KeyError("in the handler")
+        except KeyError as error:
+            seen.append(error.__context__)
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(fail)
+    run_once(loop)
+    assert [type(error) for error in seen] == [ZeroDivisionError]
+
+
+def test_nothing_is_being_handled_after_the_handler(loop: Loop) -> None:
+    seen: list[object] = []
+    loop.set_exception_handler(lambda *_: None)
+    try:
+        raise KeyError("around the loop")
+    except KeyError:
+        loop.call_soon(fail)
+        loop.call_soon(lambda: seen.append(sys.exc_info()[0]))
+        run_once(loop)
+        assert sys.exc_info()[0] is KeyError
+    assert seen == [KeyError]
+
+
 def test_a_handler_can_delegate_to_the_default_one(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,7 +208,8 @@ def test_debug_mode_names_a_slow_callback(loop: Loop, caplog: pytest.LogCaptureF
     loop.call_soon(time.sleep, 0.02)
     with caplog.at_level(logging.WARNING, logger="asyncio"):
         run_once(loop)
-    assert any("took 0.02" in record.getMessage() for record in caplog.records)
+    took = [re.search(r"took (\d\.\d+) seconds", record.getMessage()) for record in caplog.records]
+    assert any(found is not None and float(found[1]) >= 0.02 for found in took)
 
 
 def test_debug_mode_names_a_slow_task_step(
@@ -257,3 +327,24 @@ def test_a_pending_task_that_is_destroyed_is_reported(runtime: Runtime) -> None:
     (context,) = runtime.take_errors()
     assert context["message"] == "Task was destroyed but it is pending!"
     assert "forgotten" in repr(context["task"])
+
+
+def test_debug_mode_keeps_the_whole_stack_of_a_future_and_its_lines(
+    aio: ModuleType, loop: Loop
+) -> None:
+    loop.set_debug(True)
+
+    async def nothing() -> None: ...
+
+    def deep(depth: int, make: Any) -> Any:
+        return deep(depth - 1, make) if depth else make()
+
+    task: Any = deep(20, lambda: loop.create_task(nothing()))
+    for future in (task, deep(20, loop.create_future)):
+        frames = [f for f in future._source_traceback if f.name == "deep"]
+        assert len(frames) == 21
+        # Without a file to read any more, as at the interpreter's end.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("linecache.getline", None)
+            assert all("make" in (frame.line or "") for frame in frames)
+    loop.run_until_complete(task)

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
 import time
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE, Runtime
+from tests.support import PATIENCE, Runtime, python
 
 Loop = asyncio.AbstractEventLoop
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
@@ -267,3 +268,78 @@ def test_posting_to_a_loop_that_closes_never_crashes(runtime: Runtime, turn: int
     loop.close()
     thread.join(PATIENCE)
     assert [type(error) for error in errors] == [RuntimeError]
+
+
+def test_a_flood_from_many_threads_arrives_whole_and_in_order(loop: Loop) -> None:
+    threads, each = 8, 2_000
+    seen: list[list[int]] = [[] for _ in range(threads)]
+
+    def arrive(thread: int, number: int) -> None:
+        seen[thread].append(number)
+        if all(len(numbers) == each for numbers in seen):
+            loop.stop()
+
+    def send(thread: int) -> None:
+        for number in range(each):
+            loop.call_soon_threadsafe(arrive, thread, number)
+
+    senders = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
+    for sender in senders:
+        sender.start()
+    loop.run_forever()
+    for sender in senders:
+        sender.join(PATIENCE)
+    assert seen == [list(range(each))] * threads
+
+
+def test_a_call_of_a_signals_handler_is_never_slept_over(runtime: Runtime) -> None:
+    # asyncio sleeps over one that comes right before its sleep, if no handler of the loop is set.
+    if runtime.name != "rondel":
+        pytest.skip("the program names its runtime itself")
+    # Each comes at another moment of the loop's turn; one that is lost is waited for without end.
+    ended = python(
+        """
+import signal, rondel
+loop = rondel.new_event_loop()
+rounds = 300
+
+def heard():
+    global rounds
+    rounds -= 1
+    if rounds:
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 + rounds % 50 * 1e-6)
+    else:
+        loop.stop()
+
+signal.signal(signal.SIGALRM, lambda *_: loop.call_soon_threadsafe(heard))
+loop.call_soon(heard)
+loop.run_forever()
+loop.close()
+print("all heard")
+"""
+    )
+    assert ended.stdout == "all heard\n", ended.stderr
+
+
+async def test_call_soon_threadsafe_may_be_called_while_it_is_called(aio: ModuleType) -> None:
+    # By a finaliser that runs within it.
+    loop = aio.get_running_loop()
+    ran: list[str] = []
+
+    class Thing:
+        def __del__(self) -> None:
+            loop.call_soon_threadsafe(ran.append, "inner")
+
+    def send() -> None:
+        for _ in range(100):
+            thing: Any = Thing()
+            thing.itself = thing
+            del thing
+            loop.call_soon_threadsafe(ran.append, "outer")
+        gc.collect()
+
+    await aio.to_thread(send)
+    await aio.sleep(0)
+    gc.collect()
+    await aio.sleep(0)
+    assert (ran.count("outer"), ran.count("inner")) == (100, 100)

@@ -123,3 +123,16 @@ def test_a_signature_names_what_asyncios_does(aio: ModuleType, kind: str, name: 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_constructors_signature_is_asyncios(aio: ModuleType, kind: str) -> None:
     assert parameters(getattr(aio, kind)) == parameters(getattr(asyncio, kind))
+
+
+async def test_the_state_of_a_coroutine_can_be_asked_for(aio: ModuleType) -> None:
+    lock, queue = aio.Lock(), aio.Queue()
+    await lock.acquire()
+    for make in (lambda: aio.sleep(1000), lock.acquire, queue.get, aio.Event().wait):
+        coroutine = make()
+        task = aio.create_task(coroutine)
+        await aio.sleep(0)
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
+        task.cancel()
+        await aio.wait([task])
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED

@@ -26,15 +26,18 @@ from rondel.tasks import NATIVE
 OWN = {
     "EventLoop",
     "EventLoopPolicy",
+    "RemoteError",
     "Runner",
     "Timed",
     "Timing",
+    "WorkerDied",
     "background",
     "install",
     "installed",
     "new_event_loop",
     "run",
     "timed",
+    "to_process",
     "uninstall",
     "watch_tasks",
 }

@@ -58,6 +58,32 @@ def test_exit_with_pending_tasks_timers_and_futures(child: Child) -> None:
 
 
 @in_child(stderr=None)
+def test_exit_in_debug_mode_names_what_was_pending(child: Child) -> None:
+    # No file can be read and no module imported any more: all that a report says must be there.
+    loop = child.aio.new_event_loop()
+    loop.set_debug(True)
+
+    def report(
+        _loop: Any,
+        context: dict[str, Any],
+        show: Any = loop.default_exception_handler,
+        write: Any = os.write,
+        leave: Any = os._exit,
+    ) -> None:
+        try:
+            show(context)
+        except BaseException as error:
+            write(2, f"reporting failed with {type(error).__name__}: {error}\n".encode())
+            leave(1)
+
+    loop.set_exception_handler(report)
+    KEPT.append(loop.create_task(child.aio.sleep(1000)))
+    child.turns(loop)
+    KEPT.append(loop)
+    left_to_the_end(child)
+
+
+@in_child(stderr=None)
 def test_exit_with_cycles_nobody_collects(child: Child) -> None:
     loop = child.aio.new_event_loop()
 

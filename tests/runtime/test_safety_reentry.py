@@ -303,6 +303,46 @@ def test_init_called_again(child: Child) -> None:
     child.any_reports = True
 
 
+@in_child
+def test_an_audit_hook_that_asks_for_the_socket_in_the_making(child: Child) -> None:
+    loop = child.new_loop()
+    seen: list[Any] = []
+    asking = False
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            made.set_result(transport)
+
+    async def main() -> None:
+        nonlocal made, asking
+        made = loop.create_future()
+        server = await loop.create_server(Server, "127.0.0.1", 0)
+        client, _ = await loop.create_connection(
+            asyncio.Protocol, *server.sockets[0].getsockname()[:2]
+        )
+        transport = await made
+
+        def hook(event: str, args: Any) -> None:
+            nonlocal asking
+            if asking and event == "socket.__new__":
+                asking = False
+                seen.append(transport.get_extra_info("socket"))
+
+        sys.addaudithook(hook)
+        asking = True
+        seen.append(transport.get_extra_info("socket"))
+        asking = False
+        for sock in seen:
+            assert sock.getpeername() == client.get_extra_info("sockname")
+        client.abort()
+        transport.abort()
+        server.close()
+        await child.aio.sleep(0.01)
+
+    made: Any = None
+    child.run(main(), loop)
+
+
 @in_child(stderr=None)
 def test_half_made_objects(child: Child) -> None:
     """Every method, property and slot of an object whose `__init__` never ran."""

@@ -145,6 +145,23 @@ async def test_gather_takes_the_same_awaitable_twice(aio: ModuleType) -> None:
     assert await aio.gather(coro, future, coro, future) == ["once", "f", "once", "f"]
 
 
+async def test_a_crowd_with_the_same_awaitables_in_it_is_awaited_once_each(
+    aio: ModuleType,
+) -> None:
+    begun: list[int] = []
+
+    async def once(i: int) -> int:
+        begun.append(i)
+        return i
+
+    kept = [once(i) for i in range(10)]
+    futures = [aio.ensure_future(once(i)) for i in range(10, 20)]
+    # What only the call refers to stands among what stands there twice.
+    crowd = await aio.gather(*kept, *(once(i) for i in range(20, 40)), *futures, *kept, *futures)
+    assert crowd == [*range(10), *range(20, 40), *range(10, 20), *range(20)]
+    assert sorted(begun) == list(range(40))
+
+
 async def test_gather_makes_its_tasks_at_the_call(aio: ModuleType) -> None:
     seen: list[str] = []
 

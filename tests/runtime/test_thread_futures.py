@@ -267,14 +267,15 @@ async def test_to_thread_passes_any_keyword(aio: ModuleType) -> None:
 
 
 async def test_to_thread_is_cancelled_without_its_thread(aio: ModuleType) -> None:
-    gate, done = threading.Event(), threading.Event()
+    began, gate, done = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
+        began.set()
         gate.wait(PATIENCE)
         done.set()
 
     task = aio.create_task(aio.to_thread(work))
-    await spin(aio)
+    await aio.to_thread(began.wait, PATIENCE)
     task.cancel()
     with pytest.raises(aio.CancelledError):
         await task

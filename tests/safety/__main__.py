@@ -11,9 +11,9 @@ import argparse
 import sys
 
 from tests.safety import measures
+from tests.safety.catalogue import WORKLOADS
 from tests.safety.references import COUNT, growth, runtime
 from tests.safety.soak import soak
-from tests.safety.workloads import WORKLOADS
 
 
 def arguments() -> argparse.Namespace:

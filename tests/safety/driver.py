@@ -10,7 +10,8 @@ import importlib
 import sys
 from typing import Any
 
-from tests.safety.workloads import WORKLOADS, forever
+from tests.safety.catalogue import WORKLOADS
+from tests.safety.workloads import forever
 
 COUNT = 100
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.safety.catalogue import WORKLOADS
 from tests.safety.references import growth
-from tests.safety.workloads import WORKLOADS, Workload, give
+from tests.safety.workloads import Workload, give
 from tests.support import ONLY_ASYNCIO, python
 
 pytestmark = pytest.mark.skipif(ONLY_ASYNCIO, reason="RONDEL_TEST_ONLY_ASYNCIO is set")

@@ -119,7 +119,9 @@ async def do_scope(scope: Any, receive: Any, send: Any) -> None:
     seen["header types"] = sorted(
         {type(part).__name__ for pair in scope["headers"] for part in pair}
     )
-    await respond(send, json.dumps(seen, default=repr).encode())
+    text = json.dumps(seen, default=repr)
+    scope.get("extensions", {})["left by a request"] = {}  # a copy: nobody else sees it
+    await respond(send, text.encode())
 
 
 async def do_state(scope: Any, receive: Any, send: Any) -> None:
@@ -186,6 +188,19 @@ async def do_headers(scope: Any, receive: Any, send: Any) -> None:
             (b"x-empty", b""),
         ],
     )
+
+
+async def do_compressible(scope: Any, receive: Any, send: Any) -> None:
+    """`size` bytes of text, in `count` parts, with the request's `x-send-*` headers."""
+    given = {k.removeprefix(b"x-send-"): v for k, v in scope["headers"] if k.startswith(b"x-send-")}
+    headers = {b"content-type": b"text/plain", **given}
+    body = (b"all work and no play " * 5000)[: int(query(scope, "size", "5000"))]
+    await start(send, int(query(scope, "code", "200")), headers=list(headers.items()))
+    for _ in range(int(query(scope, "count", "1")) - 1):
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        if query(scope, "gate"):
+            await gate(scope).wait()
+    await send({"type": "http.response.body", "body": body})
 
 
 async def do_close(scope: Any, receive: Any, send: Any) -> None:
@@ -304,6 +319,73 @@ async def do_short_response(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b"begin", "more_body": True})
         await gate(scope).wait()
     await send({"type": "http.response.body", "body": b"end"})
+
+
+async def do_file(scope: Any, receive: Any, send: Any) -> None:
+    """The extension "zero copy send": a list of messages, `file` in them by its path."""
+    headers = [(b"content-length", query(scope, "length").encode())]
+    await start(send, headers=headers if query(scope, "length") else [])
+    messages = json.loads(query(scope, "messages"))
+    with contextlib.ExitStack() as stack:
+        for message in messages:
+            if "body" in message:
+                message["type"] = "http.response.body"
+                message["body"] = message["body"].encode()
+            else:
+                path, skip = message.pop("file"), message.pop("skip", 0)
+                opened: Any = stack.enter_context(open(path, "rb"))
+                opened.read(skip)
+                if message.pop("number", False):
+                    opened = opened.fileno()
+                message = {"type": "http.response.zerocopysend", "file": opened, **message}
+            try:
+                await send(message)
+            except Exception as error:
+                await note(scope, f"{type(error).__name__}: {error}")
+                raise
+    await note(scope, "closed")
+
+
+async def do_say(scope: Any, receive: Any, send: Any) -> None:
+    """Sends the messages of the query; text stands for bytes, but in `path` and `type`."""
+    for message in json.loads(query(scope, "messages")):
+        match message:
+            case "gate":
+                await gate(scope).wait()
+            case "read":
+                await note(scope, (await read_body(receive)).decode())
+            case _:
+                for name in ("body", "links", "headers"):
+                    if name in message:
+                        message[name] = encoded(message[name])
+                if "fill" in message:
+                    filler = b"x" * message.pop("fill")
+                    message |= {"body": filler} if "body" in message else {"links": [filler]}
+                try:
+                    await send(message)
+                except Exception as error:
+                    await note(scope, f"{type(error).__name__}: {error}")
+                    raise
+
+
+def encoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [encoded(item) for item in value]
+    return value.encode() if isinstance(value, str) else value
+
+
+async def do_trailers(scope: Any, receive: Any, send: Any) -> None:
+    assert "http.response.trailers" in scope["extensions"]
+    names = [(b"trailer", b"x-sum, x-more")]
+    await send({"type": "http.response.start", "status": 200, "headers": names, "trailers": True})
+    for part, more in ((b"one", True), (b"two", False)):
+        await send({"type": "http.response.body", "body": part, "more_body": more})
+    if query(scope, "forgets"):
+        return
+    parts = [[(b"x-sum", b"3")], [(b"x-more", b"4")]]
+    for number, headers in enumerate(parts):
+        message = {"headers": headers, "more_trailers": number + 1 < len(parts)}
+        await send({"type": "http.response.trailers", **message})
 
 
 async def do_long_response(scope: Any, receive: Any, send: Any) -> None:

@@ -86,6 +86,14 @@ def test_a_large_body_that_nobody_reads_ends_in_an_answer(server: Served) -> Non
         sender.join()
 
 
+def test_a_client_that_looks_up_after_its_upload_finds_the_answer(server: Served) -> None:
+    """As browsers do: a connection that is closed under them tells them of no response."""
+    with server.connect() as wire:
+        wire.send(b"POST /ignore HTTP/1.1\r\nhost: test\r\ncontent-length: 20000000\r\n\r\n")
+        wire.send(b"x" * 20_000_000)
+        assert wire.response().body == b"ignored"
+
+
 def send_quietly(wire: Wire, data: bytes) -> None:
     with contextlib.suppress(OSError):  # the server may close instead of reading it all
         wire.send(data)

@@ -1,9 +1,11 @@
 """A client that sends and reads exact bytes, and the server process it talks to."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ class Response:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    # The status line, whole.
+    line: bytes = b""
 
     def get(self, name: str) -> str | None:
         found = [value for key, value in self.headers if key == name]
@@ -40,11 +44,26 @@ class Closed(AssertionError):
 class Wire:
     """One connection. Everything is blocking, with a deadline."""
 
-    def __init__(self, address: tuple[str, int] | str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int] | str,
+        context: ssl.SSLContext | None = None,
+        *,
+        name: str = "localhost",
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family)
+        self.socket: socket.socket = socket.socket(family)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
+        if context is not None:
+            try:
+                self.socket = context.wrap_socket(
+                    self.socket, server_hostname=name, session=session
+                )
+            except BaseException:
+                self.socket.close()
+                raise
         self._buffer = b""
 
     def __enter__(self) -> "Wire":
@@ -82,10 +101,10 @@ class Wire:
             name, _, value = line.partition(b":")
             headers.append((name.decode().lower(), value.strip().decode("latin-1")))
         code = int(status)
-        answer = Response(version, code, headers, b"")
+        answer = Response(version, code, headers, b"", lines[0])
         if head_only or code in (204, 304) or code < 200:
             return answer
-        return Response(version, code, headers, self._body(answer))
+        return dataclasses.replace(answer, body=self._body(answer))
 
     def _body(self, answer: Response) -> bytes:
         if answer.get("transfer-encoding") == "chunked":
@@ -138,12 +157,18 @@ class Wire:
 class Served:
     """A running server."""
 
-    def __init__(self, process: Process, address: tuple[str, int] | str) -> None:
+    def __init__(
+        self,
+        process: Process,
+        address: tuple[str, int] | str,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.process = process
         self.address = address
+        self.context = context
 
     def connect(self) -> Wire:
-        return Wire(self.address)
+        return Wire(self.address, self.context)
 
     def get(self, target: str) -> Response:
         with self.connect() as wire:
@@ -161,6 +186,8 @@ class Served:
     @property
     def url(self) -> str:
         assert not isinstance(self.address, str)
+        if self.context is not None:
+            return f"https://localhost:{self.address[1]}"
         return f"http://{self.address[0]}:{self.address[1]}"
 
 
@@ -173,14 +200,19 @@ def command(app: str, *options: str) -> list[str]:
 
 @contextlib.contextmanager
 def serving(
-    app: str = "tests.server.apps:app", *options: str, uds: Path | None = None
+    app: str = "tests.server.apps:app",
+    *options: str,
+    uds: Path | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[Served]:
-    """A server of `app` that accepts connections, killed at the end if it still runs."""
+    """A server of `app` that accepts connections, killed at the end if it still runs. With a
+    context it is spoken to by TLS.
+    """
     where = ["--uds", str(uds)] if uds else ["--port", "0"]
     with running(command(app, *where, *options), ROOT) as process:
         if uds:
             process.wait_for(r"(serving|running) .*on .*unix")
             yield Served(process, str(uds))
         else:
-            port = process.wait_for(r"(?:serving|running) .*on http://127\.0\.0\.1:(\d+)")[1]
-            yield Served(process, ("127.0.0.1", int(port)))
+            place = r"(?:serving|running) .*on https?://127\.0\.0\.1:(\d+)"
+            yield Served(process, ("127.0.0.1", int(process.wait_for(place)[1])), context)

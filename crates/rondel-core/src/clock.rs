@@ -31,6 +31,12 @@ pub fn thread_cpu() -> u64 {
     read(ClockId::ThreadCPUTime)
 }
 
+/// CPU time that all threads of the process have used, in nanoseconds.
+#[must_use]
+pub fn process_cpu() -> u64 {
+    read(ClockId::ProcessCPUTime)
+}
+
 #[inline]
 fn read(clock: ClockId) -> u64 {
     let t = clock_gettime(clock);

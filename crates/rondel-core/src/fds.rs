@@ -38,6 +38,8 @@ pub struct EdgeEvent {
     /// The peer will send no more; data may be left to read.
     pub read_closed: bool,
     pub error: bool,
+    /// There are urgent data, which end a read where they stand.
+    pub urgent: bool,
 }
 
 /// Fits every possible descriptor (`fs.nr_open` is 2^20 by default).
@@ -50,6 +52,13 @@ const EDGE_GENERATION_BITS: u32 = 32 - EDGE_SLOT_BITS;
 #[must_use]
 pub const fn edge_slot(token: u32) -> usize {
     (token & ((1 << EDGE_SLOT_BITS) - 1)) as usize
+}
+
+fn edge_key(token: u32) -> Key {
+    Key {
+        index: edge_slot(token) as u32,
+        generation: token >> EDGE_SLOT_BITS,
+    }
 }
 
 fn is(error: &io::Error, code: rustix::io::Errno) -> bool {
@@ -69,6 +78,8 @@ struct Watch {
     known: bool,
     /// Whether it was reported and not armed again since.
     spent: bool,
+    /// Its last event told of the peer's end, which has no edge to come.
+    ended: bool,
     /// Of this number's successive watches.
     generation: u32,
 }
@@ -135,6 +146,16 @@ impl Watches {
         done
     }
 
+    pub(crate) fn drained(&mut self, fd: RawFd) {
+        let watch = usize::try_from(fd)
+            .ok()
+            .and_then(|at| self.by_fd.get_mut(at));
+        // Armed for both directions, the other one may be ready still; and after the data comes the end.
+        if let Some(watch) = watch.filter(|watch| !watch.writable && !watch.ended) {
+            watch.spent = false;
+        }
+    }
+
     /// Arms what was reported since the last call.
     pub(crate) fn rearm(&mut self, registry: &Registry) {
         for fd in self.spent.drain(..) {
@@ -164,6 +185,7 @@ impl Watches {
             return None;
         }
         let fd = key.index as RawFd;
+        watch.ended = event.is_read_closed() || event.is_error();
         if !watch.spent {
             watch.spent = true;
             self.spent.push(fd);
@@ -207,13 +229,17 @@ impl Default for Edges {
 }
 
 impl Edges {
-    pub(crate) fn register(&mut self, registry: &Registry, fd: RawFd) -> io::Result<u32> {
+    pub(crate) fn register(
+        &mut self,
+        registry: &Registry,
+        fd: RawFd,
+        interest: Interest,
+    ) -> io::Result<u32> {
         let key = self.0.insert_with(|_| ());
         if key.index >> EDGE_SLOT_BITS != 0 {
             self.0.remove(key);
             return Err(rustix::io::Errno::MFILE.into());
         }
-        let interest = Interest::READABLE | Interest::WRITABLE;
         match SourceFd(&fd).register(registry, token(KIND_EDGE, key), interest) {
             Ok(()) => Ok(key.generation << EDGE_SLOT_BITS | key.index),
             Err(e) => {
@@ -223,16 +249,24 @@ impl Edges {
         }
     }
 
+    /// Changes what is reported; the present state is reported anew.
+    pub(crate) fn change(
+        &self,
+        registry: &Registry,
+        fd: RawFd,
+        edge: u32,
+        interest: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&fd).reregister(registry, token(KIND_EDGE, edge_key(edge)), interest)
+    }
+
     pub(crate) fn deregister(
         &mut self,
         registry: &Registry,
         fd: RawFd,
         token: u32,
     ) -> io::Result<()> {
-        let key = Key {
-            index: edge_slot(token) as u32,
-            generation: token >> EDGE_SLOT_BITS,
-        };
+        let key = edge_key(token);
         if self.0.remove(key).is_none() {
             // A stale token: the descriptor may already be another owner's.
             return Ok(());
@@ -243,6 +277,10 @@ impl Edges {
         }
     }
 
+    pub(crate) fn forget(&mut self, token: u32) {
+        self.0.remove(edge_key(token));
+    }
+
     pub(crate) fn event(&self, key: Key, event: &Event) -> Option<EdgeEvent> {
         self.0.get(key)?;
         Some(EdgeEvent {
@@ -251,6 +289,7 @@ impl Edges {
             writable: event.is_writable(),
             read_closed: event.is_read_closed(),
             error: event.is_error(),
+            urgent: event.is_priority(),
         })
     }
 }

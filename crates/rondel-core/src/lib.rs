@@ -19,9 +19,12 @@
 //! | [`wake`] | the wake-up protocol and the proof that no wake-up is lost |
 //! | [`inbox`] | lists of work from other threads |
 //! | [`driver`] | one epoll instance: watched fds, edge registrations, the executor |
+//! | [`pool`] | threads for blocking calls, and how many of them run at once |
+//! | [`inspect`] | what loops count about themselves, for other threads and processes |
+//! | [`sharing`] | a listening socket from which several processes accept by turns |
 //! | [`io`], [`sleep`] | what a Rust future awaits: readiness and deadlines |
 //!
-//! Thread discipline: [`wake::LoopWaker`], [`inbox::Inbox`] and the futures' wakers are for all
+//! Thread discipline: [`wake::LoopWaker`], [`inbox::Inbox`], [`pool::Pool`] and the futures' wakers are for all
 //! threads; everything else belongs to the loop's thread and is neither `Send` nor locked.
 
 #![forbid(unsafe_code)]
@@ -32,7 +35,10 @@ pub mod driver;
 mod executor;
 mod fds;
 pub mod inbox;
+pub mod inspect;
 pub mod io;
+pub mod pool;
+pub mod sharing;
 pub mod sleep;
 mod slots;
 pub mod timers;

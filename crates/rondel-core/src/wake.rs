@@ -25,7 +25,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
@@ -37,6 +37,8 @@ pub struct LoopWaker {
     eventfd: mio::Waker,
     /// How often the eventfd was written, for statistics and tests.
     writes: AtomicU64,
+    /// Threads within [`LoopWaker::visit`].
+    visitors: AtomicU32,
 }
 
 impl LoopWaker {
@@ -45,6 +47,7 @@ impl LoopWaker {
             state: AtomicU8::new(AWAKE),
             eventfd: mio::Waker::new(registry, token)?,
             writes: AtomicU64::new(0),
+            visitors: AtomicU32::new(0),
         })
     }
 
@@ -54,6 +57,20 @@ impl LoopWaker {
         if self.state.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
             self.write();
         }
+    }
+
+    /// As [`LoopWaker::wake`], for a thread that the loop may overtake: it is often interrupted by the very
+    /// loop that it wakes, which may be closed before the thread goes on.
+    pub fn visit(&self) {
+        self.visitors.fetch_add(1, Ordering::AcqRel);
+        self.wake();
+        self.visitors.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a thread is within `visit`, and keeps this alive for a moment.
+    #[must_use]
+    pub fn is_visited(&self) -> bool {
+        self.visitors.load(Ordering::Acquire) > 0
     }
 
     #[cold]

@@ -368,6 +368,30 @@ fn a_future_that_never_rests_does_not_starve_the_turn() {
 }
 
 #[test]
+fn a_future_that_gives_way_is_polled_once_a_turn() {
+    let (mut driver, mut ready) = setup();
+    let handle = driver.handle();
+    let polls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&polls);
+    let ours = handle.clone();
+    handle.spawn(poll_fn(move |cx| {
+        count.set(count.get() + 1);
+        if count.get() < 4 {
+            ours.wake_next_turn(cx.waker());
+        }
+        Poll::<()>::Pending
+    }));
+    for turn in 1..=4 {
+        // Without a future to wake, this would wait for ever.
+        driver.turn(None, &mut ready).unwrap();
+        assert_eq!(polls.get(), turn);
+        assert_eq!(driver.has_woken(), turn < 4);
+        assert!(!driver.run_futures());
+        assert_eq!(polls.get(), turn);
+    }
+}
+
+#[test]
 fn dropping_the_driver_drops_futures_that_spawn_in_their_drop() {
     struct Spawner(rondel_core::driver::Handle, Rc<Cell<u32>>);
     impl Drop for Spawner {

@@ -46,6 +46,34 @@ impl Drop for View {
     }
 }
 
+/// A writable, C-contiguous object's memory, exported for as long as this lives. Other code may run
+/// meanwhile and write to it too, so it is never seen as a slice.
+pub struct Writable(View);
+
+impl Writable {
+    /// # Errors
+    /// TypeError for what has no buffer, BufferError for what is read-only or not contiguous.
+    pub fn new(obj: Ref<'_>) -> PyRes<Writable> {
+        View::new(obj, ffi::PyBUF_WRITABLE).map(Writable)
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.span().1
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory's start, dangling when it is empty, and length.
+    pub(crate) fn span(&self) -> (*mut u8, usize) {
+        self.0
+            .span()
+            .unwrap_or((std::ptr::NonNull::dangling().as_ptr(), 0))
+    }
+}
+
 /// Runs `work` over the bytes of any C-contiguous bytes-like object.
 ///
 /// # Errors
@@ -72,6 +100,15 @@ pub fn with_bytes_mut<R>(obj: Ref<'_>, work: impl FnOnce(&mut [u8]) -> R) -> PyR
         Some((start, len)) => work(unsafe { std::slice::from_raw_parts_mut(start, len) }),
         None => work(&mut []),
     })
+}
+
+/// `memoryview(obj)`: keeps the memory as it is for as long as it lives.
+///
+/// # Errors
+/// TypeError for what has no buffer.
+pub fn view(obj: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: alive; a new reference or null with an error.
+    unsafe { Obj::from_owned(ffi::PyMemoryView_FromObject(obj.as_ptr())) }
 }
 
 /// `len(obj)`: for a memoryview of several dimensions that is not its number of bytes.

@@ -3,6 +3,8 @@
 use crate::entry;
 use crate::err::{Builtin, PyRes, Raised};
 use crate::obj::{Obj, Ref};
+use crate::refs;
+use crate::value;
 use pyo3::ffi;
 
 const OFFSET: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
@@ -159,6 +161,40 @@ pub fn getattr(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Obj> {
     unsafe { Obj::from_owned(ffi::PyObject_GetAttr(obj.as_ptr(), name.as_ptr())) }
 }
 
+/// What a property gives for `obj`: `getattr` by a descriptor that was looked up before.
+#[inline]
+pub fn property(descriptor: Ref<'_>, obj: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: both alive; the slot, if there is one, gives a new reference or null with an error, and
+    // checks itself that the descriptor is for this object.
+    unsafe {
+        match (*descriptor.type_ptr()).tp_descr_get {
+            Some(get) => {
+                let ty = obj.type_ptr().cast();
+                Obj::from_owned(get(descriptor.as_ptr(), obj.as_ptr(), ty))
+            }
+            None => Err(Builtin::Type.raise("a property was expected")),
+        }
+    }
+}
+
+/// `class.__new__(class)`.
+pub fn blank(class: Ref<'_>) -> PyRes<Obj> {
+    let none = value::tuple([])?;
+    // SAFETY: alive; only a type has its slot looked at, which gives a new reference or null with an error.
+    unsafe {
+        let class = class.as_ptr();
+        let new = if ffi::PyType_Check(class) != 0 {
+            (*class.cast::<ffi::PyTypeObject>()).tp_new
+        } else {
+            None
+        };
+        match new {
+            Some(new) => Obj::from_owned(new(class.cast(), none.as_ptr(), std::ptr::null_mut())),
+            None => Err(Builtin::Type.raise("a class that makes instances was expected")),
+        }
+    }
+}
+
 /// `getattr(obj, name, None)`, with a missing attribute as `Ok(None)`.
 pub fn getattr_opt(obj: Ref<'_>, name: Ref<'_>) -> PyRes<Option<Obj>> {
     match getattr(obj, name) {
@@ -275,7 +311,7 @@ pub fn awaitable_iter(obj: Ref<'_>) -> PyRes<Obj> {
     if is_coroutine(obj) {
         // Whoever awaits it holds a reference to it: the caller's alone means nobody does.
         // SAFETY: alive; reads the count.
-        if unsafe { ffi::Py_REFCNT(obj.as_ptr()) } > 1 {
+        if unsafe { refs::count(obj.as_ptr()) } > 1 {
             let awaited = getattr(obj, crate::value::intern(c"cr_await")?.borrow())?;
             if !awaited.is_none() {
                 return Err(Builtin::Runtime.raise("coroutine is being awaited already"));

@@ -6,10 +6,12 @@
 //! (`__code__`, `__defaults__`, …), taken over from the function it stands for. It is pickled and
 //! copied as a function is, by name: its module is Rondel's of that name.
 
+use crate::bound;
 use crate::class::{Class, ClassCell, Inst, ObjCell, Visit};
 use crate::err::{Builtin, PyRes, Raised};
 use crate::method::{Args, item};
 use crate::obj::{Obj, Ref};
+use crate::refs;
 use pyo3::ffi;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -21,6 +23,8 @@ pub struct Callable {
     vectorcall: Cell<Option<ffi::vectorcallfunc>>,
     /// Second: the type's `__dictoffset__` points here.
     dict: ObjCell,
+    /// The call of what [`bind_briefly`] makes.
+    bound: Cell<Option<ffi::vectorcallfunc>>,
 }
 
 /// The same under the type that binds to an instance, as a function in a class does.
@@ -28,8 +32,14 @@ pub struct Callable {
 #[derive(Default)]
 pub struct Method(Callable);
 
+/// The same for `__aenter__` and `__aexit__`, which are bound to be called once: see [`crate::bound`].
+#[repr(transparent)]
+#[derive(Default)]
+pub struct AsyncWith(Callable);
+
 static CELL: ClassCell = ClassCell::new();
 static METHOD_CELL: ClassCell = ClassCell::new();
+static ASYNC_WITH_CELL: ClassCell = ClassCell::new();
 
 impl Class for Callable {
     fn cell() -> &'static ClassCell {
@@ -50,13 +60,27 @@ impl Class for Method {
     fn clear(&self) {}
 }
 
-/// Builds both types. Once, at import.
-pub fn build() -> PyRes<[Obj; 2]> {
+impl Class for AsyncWith {
+    fn cell() -> &'static ClassCell {
+        &ASYNC_WITH_CELL
+    }
+    // As above.
+    fn traverse(&self, _visit: &mut Visit) {}
+    fn clear(&self) {}
+}
+
+/// Builds the types. Once, at import.
+pub fn build() -> PyRes<[Obj; 4]> {
     Ok([
+        bound::build()?,
         builder::<Callable>(c"rondel.coroutine_function").build()?,
         // An unbound call through LOAD_METHOD spares the bound method.
         builder::<Method>(c"rondel.coroutine_method")
             .slot(ffi::Py_tp_descr_get, bind_method as *mut c_void)
+            .flag(ffi::Py_TPFLAGS_METHOD_DESCRIPTOR)
+            .build()?,
+        builder::<AsyncWith>(c"rondel.async_with_method")
+            .slot(ffi::Py_tp_descr_get, bind_briefly as *mut c_void)
             .flag(ffi::Py_TPFLAGS_METHOD_DESCRIPTOR)
             .build()?,
     ])
@@ -71,10 +95,31 @@ unsafe extern "C" fn bind_method(
     // SAFETY: called by CPython with live objects; null stands for no instance.
     unsafe {
         if instance.is_null() || std::ptr::eq(instance, ffi::Py_None()) {
-            ffi::Py_INCREF(slf);
+            refs::up(slf);
             slf
         } else {
             crate::private::PyMethod_New(slf, instance)
+        }
+    }
+}
+
+/// `__get__`, as above, of a method that is bound for one call.
+unsafe extern "C" fn bind_briefly(
+    slf: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    class: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as above; `slf` is an `AsyncWith`, as the slot is its type's.
+    unsafe {
+        let call = Inst::<AsyncWith>::from_ptr(slf).data().0.bound.get();
+        match call {
+            Some(call) if !instance.is_null() && !std::ptr::eq(instance, ffi::Py_None()) => {
+                match bound::bind(call, Ref::from_ptr(slf), Ref::from_ptr(instance)) {
+                    Ok(bound) => bound.into_ptr(),
+                    Err(_raised) => std::ptr::null_mut(),
+                }
+            }
+            _ => bind_method(slf, instance, class),
         }
     }
 }
@@ -150,6 +195,7 @@ where
         Callable {
             vectorcall: Cell::new(Some(tramp::<F>)),
             dict: ObjCell::new(Some(crate::value::dict()?)),
+            bound: Cell::new(None),
         },
         true,
     )?;
@@ -160,6 +206,27 @@ where
 /// Makes a method of a function item for class `T`, to be put into T's type by `setattr`; `like` is
 /// the Python method whose looks it takes.
 pub fn coroutine_method<T, F>(_f: F, like: Ref<'_>) -> PyRes<Obj>
+where
+    T: Class,
+    F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+{
+    let made = crate::class::alloc(Method(method_callable::<T, F>()?), true)?;
+    take_looks(made.obj(), like)?;
+    Ok(made.into_obj())
+}
+
+/// As [`coroutine_method`], for `__aenter__` and `__aexit__`.
+pub fn async_with_method<T, F>(_f: F, like: Ref<'_>) -> PyRes<Obj>
+where
+    T: Class,
+    F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+{
+    let made = crate::class::alloc(AsyncWith(method_callable::<T, F>()?), true)?;
+    take_looks(made.obj(), like)?;
+    Ok(made.into_obj())
+}
+
+fn method_callable<T, F>() -> PyRes<Callable>
 where
     T: Class,
     F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
@@ -187,15 +254,31 @@ where
             }
         })
     }
-    let made = crate::class::alloc(
-        Method(Callable {
-            vectorcall: Cell::new(Some(tramp::<T, F>)),
-            dict: ObjCell::new(Some(crate::value::dict()?)),
-        }),
-        true,
-    )?;
-    take_looks(made.obj(), like)?;
-    Ok(made.into_obj())
+    unsafe extern "C" fn bound_tramp<T, F>(
+        callable: *mut ffi::PyObject,
+        args: *const *mut ffi::PyObject,
+        nargsf: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject
+    where
+        T: Class,
+        F: for<'a> Fn(Inst<'a, T>, Args<'a>) -> PyRes<Obj> + Copy + 'static,
+    {
+        let count = nargsf & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: as above; the callable is a `Bound`, whose vectorcall this is.
+        crate::method::guard(|| unsafe {
+            let instance = bound::instance(callable);
+            match instance.as_ref().and_then(|slf| slf.borrow().cast::<T>()) {
+                Some(slf) => item::<F>()(slf, Args::new(args, count, names)),
+                None => Err(misbound::<T>(Ref::from_ptr(callable))),
+            }
+        })
+    }
+    Ok(Callable {
+        vectorcall: Cell::new(Some(tramp::<T, F>)),
+        dict: ObjCell::new(Some(crate::value::dict()?)),
+        bound: Cell::new(Some(bound_tramp::<T, F>)),
+    })
 }
 
 #[cold]

@@ -16,6 +16,7 @@ use crate::class::ObjCell;
 use crate::err::{PyRes, Raised};
 use crate::obj::{Obj, Ref};
 use crate::private::is_garbage;
+use crate::refs;
 use pyo3::ffi;
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
@@ -53,7 +54,7 @@ static EMPTY: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 const SEARCHED: usize = 256;
 
 /// Contexts kept for the next copies.
-const SPARES: usize = 64;
+const SPARES: usize = 512;
 
 struct Spares(UnsafeCell<(usize, [*mut ffi::PyObject; SPARES])>);
 // SAFETY: reached with the GIL held only (crate invariant).
@@ -71,12 +72,60 @@ pub fn copy_current() -> PyRes<Obj> {
             && let Some(spare) = take_spare()
         {
             let vars = (*(*current).context.cast::<Fields>()).vars;
-            ffi::Py_INCREF(vars);
+            refs::up(vars);
             let empty = std::mem::replace(&mut (*spare.cast::<Fields>()).vars, vars);
-            ffi::Py_DECREF(empty);
+            refs::down(empty);
             return Ok(Obj::from_ptr(spare));
         }
         Obj::from_owned(ffi::PyContext_CopyCurrent())
+    }
+}
+
+/// What `contextvars.copy_context()` would hold now, for [`thaw`]: the variables alone, where the fields
+/// are known. A callback of another thread's is then spared the context's way from one cache to the other.
+#[inline(always)]
+pub fn freeze_current() -> PyRes<Obj> {
+    // SAFETY: the current context is alive, and so is its mapping, which is not null.
+    unsafe {
+        if let Some(current) = current()
+            && !(*current).context.is_null()
+        {
+            let vars = (*(*current).context.cast::<Fields>()).vars;
+            if !vars.is_null() {
+                return Ok(Obj::from_borrowed(vars));
+            }
+        }
+        Obj::from_owned(ffi::PyContext_CopyCurrent())
+    }
+}
+
+/// Whether it is of [`freeze_current`], and no context yet.
+#[inline(always)]
+#[must_use]
+pub fn is_frozen(context: Ref<'_>) -> bool {
+    // SAFETY: alive; the empty mapping, if there is one, is of the type of all.
+    unsafe {
+        let empty = EMPTY.load(Ordering::Relaxed);
+        !empty.is_null() && std::ptr::eq(ffi::Py_TYPE(empty), ffi::Py_TYPE(context.as_ptr()))
+    }
+}
+
+/// A context of its own with the frozen variables; anything else is given back as it is.
+#[inline(always)]
+pub fn thaw(frozen: Obj) -> PyRes<Obj> {
+    if !is_frozen(frozen.borrow()) {
+        return Ok(frozen);
+    }
+    // SAFETY: a spare context, or a new one, is ours alone until it is given out; it takes the reference
+    // to the variables over, and the empty mapping that is given up for them has one of `prepare`'s.
+    unsafe {
+        let made = match take_spare() {
+            Some(spare) => Obj::from_ptr(spare),
+            None => Obj::from_owned(ffi::PyContext_New())?,
+        };
+        let vars = &mut (*made.as_ptr().cast::<Fields>()).vars;
+        refs::down(std::mem::replace(vars, frozen.into_ptr()));
+        Ok(made)
     }
 }
 
@@ -92,7 +141,7 @@ pub fn enter(context: Ref<'_>) -> PyRes<()> {
             && (*ptr.cast::<Fields>()).entered == 0
         {
             let fields = ptr.cast::<Fields>();
-            ffi::Py_INCREF(ptr);
+            refs::up(ptr);
             (*fields).prev = (*current).context;
             (*fields).entered = 1;
             (*current).context = ptr;
@@ -122,7 +171,7 @@ pub fn exit(context: Ref<'_>) -> PyRes<()> {
             (*current).context = std::mem::replace(&mut (*fields).prev, std::ptr::null_mut());
             (*current).version += 1;
             (*fields).entered = 0;
-            ffi::Py_DECREF(ptr);
+            refs::down(ptr);
             return Ok(());
         }
         if ffi::PyContext_Exit(ptr) < 0 {
@@ -139,20 +188,19 @@ pub fn switch(from: Ref<'_>, to: Ref<'_>) -> PyRes<()> {
     // SAFETY: as in `exit` and `enter`, in one: what was current before the one is so before the other.
     unsafe {
         if let Some(current) = current()
+            // Which says that it is a context, and entered.
             && std::ptr::eq((*current).context, old)
-            && is_context(old)
             && is_context(new)
-            && (*old.cast::<Fields>()).entered != 0
             && (*new.cast::<Fields>()).entered == 0
         {
             let (left, entered) = (old.cast::<Fields>(), new.cast::<Fields>());
-            ffi::Py_INCREF(new);
+            refs::up(new);
             (*entered).prev = std::mem::replace(&mut (*left).prev, std::ptr::null_mut());
             (*entered).entered = 1;
             (*left).entered = 0;
             (*current).context = new;
             (*current).version += 1;
-            ffi::Py_DECREF(old);
+            refs::down(old);
             return Ok(());
         }
     }
@@ -178,11 +226,11 @@ pub fn release(context: Obj) {
             return;
         }
         let empty = EMPTY.load(Ordering::Relaxed);
-        ffi::Py_INCREF(empty);
+        refs::up(empty);
         let vars = std::mem::replace(&mut (*ptr.cast::<Fields>()).vars, empty);
         (&mut (*kept).1)[(*kept).0] = context.into_ptr();
         (*kept).0 += 1;
-        ffi::Py_DECREF(vars);
+        refs::down(vars);
     }
 }
 
@@ -275,10 +323,10 @@ unsafe fn take_spare() -> Option<*mut ffi::PyObject> {
         let count = (*kept).0.checked_sub(1)?;
         (*kept).0 = count;
         let spare = (&(*kept).1)[count];
-        if ffi::Py_REFCNT(spare) == 1 && is_plain(spare) {
+        if refs::count(spare) == 1 && is_plain(spare) {
             return Some(spare);
         }
-        ffi::Py_DECREF(spare);
+        refs::down(spare);
         None
     }
 }
@@ -291,7 +339,7 @@ unsafe fn current() -> Option<*mut Current> {
         return None;
     }
     // SAFETY: GIL held, so there is a thread state; `prepare` has seen the fields there.
-    unsafe { Some(ffi::PyThreadState_Get().byte_add(at).cast()) }
+    unsafe { Some(crate::thread::state().byte_add(at).cast()) }
 }
 
 /// Finds the fields out, at import. Where anything is not as expected the C API stays in use.
@@ -317,7 +365,7 @@ pub fn prepare() -> PyRes<()> {
             && shares
             && !(*fields).vars.is_null()
         {
-            ffi::Py_INCREF((*fields).vars);
+            refs::up((*fields).vars);
             EMPTY.store((*fields).vars, Ordering::Relaxed);
             CURRENT_AT.store(at, Ordering::Relaxed);
         }

@@ -6,7 +6,7 @@
 use crate::obj::{Obj, Ref};
 use pyo3::ffi;
 use std::any::Any;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_int};
 
 /// Witness that a Python exception is set for this thread.
 #[must_use = "an exception is set: return it, fetch it or report it"]
@@ -20,6 +20,8 @@ pub type PyRes<T> = Result<T, Raised>;
 pub enum Builtin {
     Assertion,
     Attribute,
+    BlockingIO,
+    ConnectionAborted,
     Buffer,
     KeyError,
     NotImplemented,
@@ -36,6 +38,7 @@ pub enum Builtin {
     SystemExit,
     GeneratorExit,
     Import,
+    Interrupted,
     System,
 }
 
@@ -46,6 +49,9 @@ impl Builtin {
             Ref::from_ptr(match self {
                 Builtin::Assertion => ffi::PyExc_AssertionError,
                 Builtin::Attribute => ffi::PyExc_AttributeError,
+                Builtin::ConnectionAborted => ffi::PyExc_ConnectionAbortedError,
+                Builtin::BlockingIO => ffi::PyExc_BlockingIOError,
+                Builtin::Interrupted => ffi::PyExc_InterruptedError,
                 Builtin::Buffer => ffi::PyExc_BufferError,
                 Builtin::KeyError => ffi::PyExc_KeyError,
                 Builtin::NotImplemented => ffi::PyExc_NotImplementedError,
@@ -224,6 +230,23 @@ pub fn set_context(exc: Ref<'_>, handled: Obj) {
     unsafe { ffi::PyException_SetContext(exc.as_ptr(), handled.into_ptr()) }
 }
 
+/// Runs `body` as in an `except` clause that has caught `exc`: `sys.exc_info()` gives it, and what is
+/// raised within has it as its context.
+#[cold]
+pub fn while_handling<T>(exc: Ref<'_>, body: impl FnOnce() -> T) -> T {
+    // SAFETY: gives an owned exception, None, or null where nothing is handled.
+    let before = unsafe { Obj::from_owned_opt(ffi::PyErr_GetHandledException()) };
+    // SAFETY: takes a reference of its own to a living exception.
+    unsafe { ffi::PyErr_SetHandledException(exc.as_ptr()) };
+    let result = body();
+    let before = before
+        .as_ref()
+        .map_or(std::ptr::null_mut(), |b| b.borrow().as_ptr());
+    // SAFETY: as above, or null for nothing.
+    unsafe { ffi::PyErr_SetHandledException(before) };
+    result
+}
+
 /// A Rust panic that reached the boundary becomes a Python exception, never an abort.
 #[cold]
 pub(crate) fn panic_to_exception(payload: Box<dyn Any + Send>) -> Raised {
@@ -246,6 +269,27 @@ pub fn check_signals() -> PyRes<()> {
     } else {
         Ok(())
     }
+}
+
+/// Tells audit hooks (`sys.addaudithook`), if there are any, of an event with two arguments.
+///
+/// # Errors
+/// Those of a hook, which so forbids the operation.
+pub fn audit(event: &CStr, first: Ref<'_>, second: Ref<'_>) -> PyRes<()> {
+    unsafe extern "C" {
+        /// Documented C API; the bindings lack it.
+        fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+    }
+    // SAFETY: NUL-terminated texts; the format takes two objects, both alive.
+    let status = unsafe {
+        PySys_Audit(
+            event.as_ptr(),
+            c"OO".as_ptr(),
+            first.as_ptr(),
+            second.as_ptr(),
+        )
+    };
+    if status < 0 { Err(Raised(())) } else { Ok(()) }
 }
 
 /// The warning categories that native code issues.

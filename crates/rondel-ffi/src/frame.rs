@@ -20,6 +20,20 @@ impl Frame {
         Some(Frame(unsafe { Obj::from_borrowed(frame) }))
     }
 
+    /// The object as a frame.
+    #[must_use]
+    pub fn cast(obj: Obj) -> Option<Frame> {
+        // SAFETY: alive; a check of its type.
+        (unsafe { ffi::PyFrame_Check(obj.as_ptr()) } != 0).then_some(Frame(obj))
+    }
+
+    /// The instruction it is at, by which a code object tells the line.
+    #[must_use]
+    pub fn instruction(&self) -> i32 {
+        // SAFETY: a frame object.
+        unsafe { ffi::PyFrame_GetLasti(self.0.as_ptr().cast()) }
+    }
+
     /// The frame that called this one.
     #[must_use]
     pub fn back(&self) -> Option<Frame> {

@@ -10,7 +10,7 @@ use crate::private::_Py_NewReference;
 use pyo3::ffi;
 use std::cell::UnsafeCell;
 
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 512;
 
 pub struct FreeList(UnsafeCell<Blocks>);
 

@@ -19,11 +19,14 @@
 //! never drop one while they hold a `RefCell` borrow or in the middle of an update: take it out,
 //! finish the update, then let it go.
 
+mod bound;
 pub mod buffer;
 pub mod call;
 pub mod callable;
 pub mod class;
+mod collector;
 pub mod context;
+pub mod counters;
 mod entry;
 pub mod err;
 pub mod fd;
@@ -35,8 +38,15 @@ pub mod local;
 pub mod method;
 pub mod module;
 pub mod obj;
+pub mod peek;
+pub mod prefetch;
 pub mod private;
+mod refs;
+pub mod ssl;
+pub mod thread;
 pub mod value;
+pub mod weak;
+mod window;
 
 pub use class::{Class, ClassCell, Extends, Inst, Own};
 pub use err::{PyRes, Raised};

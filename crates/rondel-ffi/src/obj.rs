@@ -4,6 +4,7 @@
 //! it carries. Both are one non-null pointer wide, so `Option<Obj>` is a nullable C pointer.
 
 use crate::err::{PyRes, Raised};
+use crate::refs;
 use pyo3::ffi;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -58,7 +59,7 @@ impl Obj {
     pub unsafe fn from_borrowed(ptr: *mut ffi::PyObject) -> Obj {
         // SAFETY: the caller vouches for a live, non-null object.
         unsafe {
-            ffi::Py_INCREF(ptr);
+            refs::up(ptr);
             Obj(NonNull::new_unchecked(ptr))
         }
     }
@@ -115,7 +116,7 @@ impl Obj {
     #[inline(always)]
     pub fn refcount(&self) -> isize {
         // SAFETY: the object is alive as long as `self` is.
-        unsafe { ffi::Py_REFCNT(self.as_ptr()) as isize }
+        unsafe { refs::count(self.as_ptr()) }
     }
 }
 
@@ -131,7 +132,7 @@ impl Drop for Obj {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: we own one reference and give it up exactly here; the GIL is held (crate invariant).
-        unsafe { ffi::Py_DECREF(self.as_ptr()) }
+        unsafe { refs::down(self.as_ptr()) }
     }
 }
 
@@ -154,6 +155,13 @@ impl<'a> Ref<'a> {
     pub fn own(self) -> Obj {
         // SAFETY: the object lives for 'a.
         unsafe { Obj::from_borrowed(self.as_ptr()) }
+    }
+
+    /// How many references there are.
+    #[inline(always)]
+    pub fn refcount(self) -> isize {
+        // SAFETY: the object lives for 'a.
+        unsafe { refs::count(self.as_ptr()) }
     }
 
     #[inline(always)]

@@ -41,6 +41,52 @@ pub fn str_latin1(text: &[u8]) -> PyRes<Obj> {
     }
 }
 
+/// From this many bytes on it pays to look first whether text is ASCII.
+const LONG: usize = 1024;
+
+/// A str of bytes that are UTF-8; raises UnicodeDecodeError if they are not.
+#[inline]
+pub fn utf8(data: &[u8]) -> PyRes<Obj> {
+    if data.len() >= LONG && data.is_ascii() {
+        return ascii(data);
+    }
+    // SAFETY: pointer and length of a live slice; a null errors argument means strict.
+    unsafe {
+        Obj::from_owned(ffi::PyUnicode_DecodeUTF8(
+            data.as_ptr().cast(),
+            data.len() as isize,
+            std::ptr::null(),
+        ))
+    }
+}
+
+/// CPython's decoder checks and copies word by word, at a third of the speed of a copy.
+fn ascii(data: &[u8]) -> PyRes<Obj> {
+    // SAFETY: a new str of that length for characters up to 127 has as many bytes of room and one
+    // for the zero that is there already; nobody else has it yet, and the bytes are ASCII.
+    unsafe {
+        let text = Obj::from_owned(ffi::PyUnicode_New(data.len() as isize, 127))?;
+        let to = ffi::PyUnicode_1BYTE_DATA(text.borrow().as_ptr());
+        std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
+        Ok(text)
+    }
+}
+
+/// The UTF-8 of a str; raises TypeError for anything else, UnicodeEncodeError for lone surrogates.
+#[inline]
+pub fn utf8_of(obj: Ref<'_>) -> PyRes<&[u8]> {
+    let mut len = 0;
+    // SAFETY: returns null with an error, or a buffer of `len` bytes that lives as long as the
+    // object, which is alive for the borrow, and does not change.
+    unsafe {
+        let ptr = ffi::PyUnicode_AsUTF8AndSize(obj.as_ptr(), &mut len);
+        if ptr.is_null() {
+            return Err(Raised::assert_set());
+        }
+        Ok(std::slice::from_raw_parts(ptr.cast::<u8>(), len as usize))
+    }
+}
+
 /// The UTF-8 text of a str.
 pub fn str_text(obj: Ref<'_>) -> PyRes<String> {
     let mut len = 0;
@@ -53,6 +99,25 @@ pub fn str_text(obj: Ref<'_>) -> PyRes<String> {
         }
         let bytes = std::slice::from_raw_parts(ptr.cast::<u8>(), len as usize);
         Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Runs `work` over the text of a str; `None` for anything else, and for a text with lone surrogates.
+pub fn str_with<R>(obj: Ref<'_>, work: impl FnOnce(&str) -> R) -> Option<R> {
+    if !is_str(obj) {
+        return None;
+    }
+    let mut len = 0;
+    // SAFETY: a str; gives a buffer of `len` bytes of UTF-8 that lives as long as the object, or null
+    // with an error, which is cleared.
+    unsafe {
+        let ptr = ffi::PyUnicode_AsUTF8AndSize(obj.as_ptr(), &mut len);
+        if ptr.is_null() {
+            Raised::assert_set().clear();
+            return None;
+        }
+        let bytes = std::slice::from_raw_parts(ptr.cast::<u8>(), len as usize);
+        std::str::from_utf8(bytes).ok().map(work)
     }
 }
 
@@ -148,6 +213,19 @@ pub fn bytes_of(obj: Ref<'_>) -> Option<&[u8]> {
             ffi::PyBytes_Size(obj.as_ptr()) as usize,
         ))
     }
+}
+
+/// Exactly a `bytes`, not a subclass: nobody's code runs when it is dropped.
+#[inline]
+pub fn is_bytes_exact(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyBytes_CheckExact(obj.as_ptr()) != 0 }
+}
+
+/// `text.encode("latin-1")`.
+pub fn latin1(text: Ref<'_>) -> PyRes<Obj> {
+    // SAFETY: checks the type itself.
+    unsafe { Obj::from_owned(ffi::PyUnicode_AsLatin1String(text.as_ptr())) }
 }
 
 /// Copies any bytes-like object (bytearray, memoryview …) into a new `bytes`.

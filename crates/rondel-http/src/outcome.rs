@@ -38,12 +38,16 @@ pub enum SendError {
     AfterEnd,
     /// Not a final status code: 200 to 999.
     BadStatus,
+    /// 2xx, which to HTTP/2's CONNECT is no response but accepts (RFC 9110, 9.3.6).
+    Accepts,
     /// `content-length` is no number, or there are two.
     BadLength,
     /// More body than `content-length` says. The connection is closed.
     TooLong,
     /// Less body than `content-length` says. The connection is closed.
     TooShort,
+    /// A file's part could not be read for compression. The connection is closed.
+    Unreadable,
 }
 
 impl fmt::Display for SendError {
@@ -54,9 +58,13 @@ impl fmt::Display for SendError {
             SendError::AlreadyStarted => "response started twice",
             SendError::AfterEnd => "response body sent after its end",
             SendError::BadStatus => "response status must be between 200 and 999",
+            SendError::Accepts => {
+                "over HTTP/2 a status of 2xx cannot refuse a WebSocket connection: it would accept it"
+            }
             SendError::BadLength => "response content-length must be one number",
             SendError::TooLong => "response body longer than its content-length",
             SendError::TooShort => "response body shorter than its content-length",
+            SendError::Unreadable => "a file of the response body could not be read",
         })
     }
 }

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::exchange::Inner;
+use crate::file::Piece;
 
 /// The application ended the response in the middle; closes the connection within hyper.
 #[derive(Debug)]
@@ -25,23 +25,29 @@ impl std::error::Error for Aborted {}
 /// The response's body as hyper takes it.
 pub(crate) enum ResponseBody {
     /// All there is.
-    Full(Bytes),
+    Full(Piece),
     /// As it comes.
     Stream(Rc<Inner>),
 }
 
 impl http_body::Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Aborted;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, Aborted>>> {
         match &mut *self {
             ResponseBody::Full(data) if data.is_empty() => Poll::Ready(None),
-            ResponseBody::Full(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
-            ResponseBody::Stream(inner) => inner.poll_chunk(),
+            ResponseBody::Full(data) => {
+                let data = std::mem::replace(data, Piece::empty()).handed_over();
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            ResponseBody::Stream(inner) => {
+                inner.asked_by(cx);
+                inner.poll_chunk()
+            }
         }
     }
 
@@ -54,7 +60,7 @@ impl http_body::Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            ResponseBody::Full(data) => SizeHint::with_exact(data.len() as u64),
+            ResponseBody::Full(data) => SizeHint::with_exact(data.len()),
             ResponseBody::Stream(inner) => match inner.length() {
                 Some(length) => SizeHint::with_exact(length),
                 None => SizeHint::new(),

@@ -19,32 +19,49 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use hyper::server::conn::http1;
+#[cfg(doc)]
+use rondel_core::clock;
 use rondel_core::driver::Handle;
 
 use crate::conn::{Command, Connection, Link};
-use crate::listener::{Listener, accept};
+use crate::http2;
+use crate::listener::{Interest, Listener, Role, accept};
+use crate::proxy::introduction::introduce;
 use crate::service::{Config, ConnInfo, Service};
 use crate::stream::{SCRATCH, Scratch, Socket, Stream};
+use crate::tls::stream::TlsStream;
+use crate::turns::Turns;
+use crate::wire::Wire;
 
 /// hyper refuses smaller buffers.
 const MIN_BUFFER: usize = 8192;
+
+/// Connections that are looked at, at most, for one that is idle.
+const LOOKED_AT: usize = 1024;
 
 pub(crate) struct Shared {
     pub(crate) handle: Handle,
     pub(crate) service: Rc<dyn Service>,
     pub(crate) config: Config,
+    /// Set where other processes accept from the same sockets.
+    pub(crate) turns: Option<Turns>,
     pub(crate) http: http1::Builder,
-    scratch: Scratch,
+    pub(crate) http2: http2::Builder,
+    pub(crate) scratch: Scratch,
     /// Links by slot; `free` has the vacant ones.
     links: RefCell<Vec<Option<Rc<Link>>>>,
     free: RefCell<Vec<usize>>,
     connections: Cell<usize>,
+    /// Where the last look for an idle connection has ended.
+    hand: Cell<usize>,
     /// Exchanges whose response is not handed over.
     requests: Cell<usize>,
     /// Requests since the start.
     served: Cell<u64>,
     listeners: Cell<usize>,
     draining: Cell<bool>,
+    /// Until when idle connections stay open while it drains.
+    idle_until: Cell<u64>,
     /// Futures that wait for a connection to close or for the draining: acceptors and `Drained`.
     waiters: RefCell<Vec<Waker>>,
 }
@@ -54,10 +71,35 @@ impl Shared {
         self.draining.get()
     }
 
+    /// Until when ([`clock::now`]) idle connections stay open while it drains.
+    pub(crate) fn idle_until(&self) -> u64 {
+        self.idle_until.get()
+    }
+
     /// Whether one more connection would be too many.
     pub(crate) fn is_full(&self) -> bool {
         let most = self.config.limits.connections;
         most.is_some_and(|most| self.connections.get() >= most)
+    }
+
+    /// A connection on which nothing happens, to be closed for another. Those are passed over once that
+    /// were in use since they were last looked at.
+    pub(crate) fn dispensable(&self) -> Option<Rc<Link>> {
+        let links = self.links.borrow();
+        let count = links.len();
+        (0..LOOKED_AT.min(2 * count)).find_map(|_| {
+            let at = self.hand.get();
+            self.hand.set(if at + 1 < count { at + 1 } else { 0 });
+            let link = links.get(at)?.as_ref()?;
+            link.is_dispensable().then(|| Rc::clone(link))
+        })
+    }
+
+    /// A connection has become idle: an acceptor may have waited for that.
+    pub(crate) fn became_idle(&self) {
+        if self.is_full() {
+            self.changed();
+        }
     }
 
     /// Wakes `waker` at the next change that acceptors or `Drained` may wait for.
@@ -89,11 +131,44 @@ impl Shared {
         self.changed();
     }
 
+    /// A connection was accepted.
+    pub(crate) fn welcome(
+        self: &Rc<Self>,
+        socket: Socket,
+        info: ConnInfo,
+        role: Role,
+    ) -> io::Result<()> {
+        let proxies = &self.config.proxies;
+        if !proxies.protocol {
+            return self.open(socket, info, role);
+        }
+        if proxies.trusts(&info.peer) {
+            (self.handle).spawn(introduce(Rc::clone(self), socket, info, role));
+        }
+        Ok(())
+    }
+
+    /// Counts a connection that is not open yet, as long as the guard lives.
+    pub(crate) fn count(self: &Rc<Self>) -> Counted {
+        self.connections.set(self.connections.get() + 1);
+        Counted(Rc::clone(self))
+    }
+
     /// A new connection's future is spawned.
-    pub(crate) fn open(self: &Rc<Self>, socket: Socket, info: ConnInfo) -> io::Result<()> {
-        let link = Rc::new(Link::new(Rc::clone(self), Rc::new(info)));
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        socket: Socket,
+        mut info: ConnInfo,
+        role: Role,
+    ) -> io::Result<()> {
+        info.secure = self.config.tls.is_some() && matches!(role, Role::Serve);
+        let link = Rc::new(Link::new(Rc::clone(self), Rc::new(info), role));
         let scratch = Rc::clone(&self.scratch);
         let stream = Stream::new(socket, &self.handle, scratch, Rc::clone(&link))?;
+        let opening = match (&self.config.tls, role) {
+            (None, _) | (_, Role::Redirect(_)) => Wire::Plain(stream),
+            (Some(tls), Role::Serve) => Wire::Tls(Box::new(TlsStream::new(tls, stream)?)),
+        };
         let slot = {
             let mut links = self.links.borrow_mut();
             match self.free.borrow_mut().pop() {
@@ -108,7 +183,11 @@ impl Shared {
             }
         };
         self.connections.set(self.connections.get() + 1);
-        self.handle.spawn(Connection::new(link, stream, slot));
+        if self.draining.get() {
+            // Accepted before, and introduced since.
+            link.command(Command::Drain);
+        }
+        self.handle.spawn(Connection::new(link, opening, slot));
         Ok(())
     }
 
@@ -127,6 +206,16 @@ impl Shared {
         for link in links {
             link.command(command);
         }
+    }
+}
+
+/// See [`Shared::count`].
+pub(crate) struct Counted(Rc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.changed();
     }
 }
 
@@ -149,21 +238,32 @@ impl Server {
         if limits.header_count != 100 {
             http.max_headers(limits.header_count);
         }
+        let turns = config.seat.clone().and_then(Turns::join);
+        let http2 = http2::builder(&handle, &config);
         Server(Rc::new(Shared {
+            turns,
             handle,
             service,
             config,
             http,
+            http2,
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into_boxed_slice())),
             links: RefCell::default(),
             free: RefCell::default(),
             connections: Cell::new(0),
+            hand: Cell::new(0),
             requests: Cell::new(0),
             served: Cell::new(0),
             listeners: Cell::new(0),
             draining: Cell::new(false),
+            idle_until: Cell::new(0),
             waiters: RefCell::default(),
         }))
+    }
+
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
+        &self.0
     }
 
     /// Accepts on a bound, listening socket until the server is shut down, then closes it.
@@ -172,7 +272,22 @@ impl Server {
     /// If the socket cannot be made non-blocking or registered.
     pub fn listen_tcp(&self, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        self.listen(Listener::Tcp(mio::net::TcpListener::from_std(listener)))
+        self.listen(
+            Listener::Tcp(mio::net::TcpListener::from_std(listener)),
+            Role::Serve,
+        )
+    }
+
+    /// The same, but every request, without TLS, is answered with 308: the same at `https` and `port`.
+    ///
+    /// # Errors
+    /// If the socket cannot be made non-blocking or registered.
+    pub fn listen_redirect(&self, listener: TcpListener, port: u16) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        self.listen(
+            Listener::Tcp(mio::net::TcpListener::from_std(listener)),
+            Role::Redirect(port),
+        )
     }
 
     /// The same for a Unix socket. Its path is left in place.
@@ -181,21 +296,33 @@ impl Server {
     /// If the socket cannot be made non-blocking or registered.
     pub fn listen_unix(&self, listener: UnixListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        self.listen(Listener::Unix(mio::net::UnixListener::from_std(listener)))
+        self.listen(
+            Listener::Unix(mio::net::UnixListener::from_std(listener)),
+            Role::Serve,
+        )
     }
 
-    fn listen(&self, mut listener: Listener) -> io::Result<()> {
+    fn listen(&self, mut listener: Listener, role: Role) -> io::Result<()> {
         let shared = &self.0;
-        let registration = listener.register(&shared.handle)?;
+        let interest = if shared.turns.is_some() {
+            Interest::Shared(listener.share(&shared.handle)?)
+        } else {
+            Interest::Own(listener.register(&shared.handle)?)
+        };
         shared.listeners.set(shared.listeners.get() + 1);
         shared
             .handle
-            .spawn(accept(Rc::clone(shared), listener, registration));
+            .spawn(accept(Rc::clone(shared), listener, interest, role));
         Ok(())
     }
 
     /// Stops accepting, lets requests in progress finish, closes idle connections.
-    pub fn graceful_shutdown(&self) {
+    ///
+    /// The latter only at `idle_until` ([`clock::now`]'s time; 0: at once): a client may send its next
+    /// request at the very moment in which its connection is closed, and can't know whether it was
+    /// heard. Until then such a request is answered, and its connection closed with the answer.
+    pub fn graceful_shutdown(&self, idle_until: u64) {
+        self.0.idle_until.set(idle_until);
         self.0.draining.set(true);
         self.0.changed();
         self.0.command(Command::Drain);

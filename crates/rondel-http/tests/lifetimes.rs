@@ -223,7 +223,7 @@ fn an_idle_connection_is_closed_but_a_busy_one_is_not() {
 #[test]
 fn a_client_that_never_reads_is_closed_in_the_end() {
     let host = with_limits(Limits {
-        idle_deadline: Duration::from_millis(200),
+        write_deadline: Some(Duration::from_millis(200)),
         ..Limits::default()
     });
     let mut client = host.client();
@@ -239,14 +239,50 @@ fn the_number_of_connections_is_bounded() {
         ..Limits::default()
     });
     let (mut a, mut b) = (host.client(), host.client());
-    assert_eq!((a.get("/hello").status, b.get("/hello").status), (200, 200));
+    a.request("GET", "/hold", "");
+    b.request("GET", "/hold", "");
+    host.expect("call /hold");
+    host.expect("call /hold");
     let mut waiting = host.client();
     waiting.request("GET", "/hello", "");
     assert_eq!(host.ask(|_, s| s.connections()), 2);
     drop(a);
     assert_eq!(waiting.reply().status, 200);
-    assert_eq!(b.get("/hello").status, 200);
+    host.run(|app, _| app.release());
+    assert_eq!(b.reply().status, 200);
     assert_eq!(host.ask(|_, s| s.connections()), 2);
+}
+
+#[test]
+fn a_full_server_closes_an_idle_connection_for_the_next_one() {
+    let host = with_limits(Limits {
+        connections: Some(2),
+        ..Limits::default()
+    });
+    let (mut busy, mut idle) = (host.client(), host.client());
+    assert_eq!(idle.get("/hello").status, 200);
+    busy.request("GET", "/hold", "");
+    host.expect("call /hold");
+    // In its place, again and again; the one that is busy keeps its own.
+    for _ in 0..3 {
+        let mut next = host.client();
+        assert_eq!(next.get("/hello").status, 200);
+        assert_eq!(idle.rest(), b"");
+        idle = next;
+    }
+    // One that waits gets the place of the first that becomes idle.
+    drop(idle);
+    let mut other = host.client();
+    other.request("GET", "/hold", "");
+    host.expect("call /hold");
+    let mut waiting = host.client();
+    waiting.request("GET", "/hello", "");
+    host.run(|app, _| app.release());
+    assert_eq!(waiting.reply().status, 200);
+    assert_eq!(
+        (busy.reply().text(), other.reply().text()),
+        ("released", "released")
+    );
 }
 
 #[test]
@@ -257,7 +293,7 @@ fn graceful_shutdown_finishes_requests_and_closes_idle_connections() {
     busy.request("GET", "/hold", "");
     host.expect("call /hold");
     while host.ask(|_, s| s.connections()) < 3 {}
-    host.run(|_, server| server.graceful_shutdown());
+    host.run(|_, server| server.graceful_shutdown(0));
     assert_eq!(idle.rest(), b"");
     assert_eq!(fresh.rest(), b"");
     assert_eq!(host.ask(|_, s| (s.requests(), s.is_drained())), (1, false));
@@ -296,4 +332,76 @@ fn a_half_closed_client_counts_as_gone() {
     host.expect("call /hold");
     client.0.get_ref().shutdown(Shutdown::Write).unwrap();
     host.expect("Gone");
+}
+
+#[test]
+fn a_client_that_stops_within_its_body_is_told_408() {
+    let host = with_limits(Limits {
+        body_deadline: Some(Duration::from_millis(100)),
+        ..Limits::default()
+    });
+    for framing in ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let mut client = host.client();
+        client.request("POST", "/count", framing);
+        host.expect("call /count");
+        client.send("5\r\nabcde\r\n");
+        assert_eq!(client.reply().status, 408);
+        host.expect("deadline Body");
+        host.expect("Gone");
+        assert_eq!(client.rest(), b"");
+    }
+    // What has begun is cut off.
+    let mut client = host.client();
+    client.request("POST", "/echo", "Content-Length: 100\r\n");
+    client.send("abcde");
+    host.expect("deadline Body");
+    host.expect("Gone");
+    client.rest();
+}
+
+#[test]
+fn dripping_bytes_do_not_move_the_deadline_of_a_body() {
+    let host = with_limits(Limits {
+        body_deadline: Some(Duration::from_millis(200)),
+        body_step: 100_000,
+        ..Limits::default()
+    });
+    let mut client = host.client();
+    client.request("POST", "/count", "Content-Length: 10000000\r\n");
+    let mut writer = client.0.get_ref().try_clone().unwrap();
+    let dripper = std::thread::spawn(move || {
+        // Ends once the server has closed.
+        while std::io::Write::write_all(&mut writer, b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert_eq!(client.reply().status, 408);
+    drop(client);
+    dripper.join().unwrap();
+}
+
+#[test]
+fn a_body_that_nobody_waits_for_has_no_deadline() {
+    let host = with_limits(Limits {
+        body_deadline: Some(Duration::from_millis(50)),
+        ..Limits::default()
+    });
+    let mut client = host.client();
+    client.request("POST", "/hold", "Content-Length: 5\r\n");
+    host.expect("call /hold");
+    std::thread::sleep(Duration::from_millis(300));
+    host.run(|app, _| app.release());
+    assert_eq!(client.reply().text(), "released");
+}
+
+#[test]
+fn a_target_over_the_limit_is_refused() {
+    let host = with_limits(Limits {
+        url_bytes: 100,
+        ..Limits::default()
+    });
+    let mut client = host.client();
+    assert_eq!(client.get(&format!("/{}", "u".repeat(99))).status, 404);
+    assert_eq!(client.get(&format!("/?{}", "q".repeat(99))).status, 414);
+    assert_eq!(client.rest(), b"");
 }

@@ -26,6 +26,22 @@ fn a_connection_is_kept_and_the_length_is_known() {
 }
 
 #[test]
+fn a_status_may_have_words_of_the_applications_own() {
+    let host = Host::new();
+    let mut client = host.client();
+    let line = |reply: &support::Reply| reply.head.lines().next().unwrap().to_owned();
+    let reply = client.get("/reason");
+    assert_eq!(
+        (line(&reply).as_str(), reply.text()),
+        ("HTTP/1.1 299 Quite \u{e9}", "body")
+    );
+    assert_eq!(line(&client.get("/hello")), "HTTP/1.1 200 OK");
+    // They are gone with the response that they were given for.
+    let refused = client.get("/reason?5");
+    assert_eq!(line(&refused), "HTTP/1.1 500 Internal Server Error");
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let host = Host::new();
     let mut client = host.client();

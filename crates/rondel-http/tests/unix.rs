@@ -50,7 +50,7 @@ fn a_unix_socket_is_served_and_its_addresses_are_known() {
     while server.served() == 0 {
         driver.turn(patience, &mut ready).unwrap();
     }
-    server.graceful_shutdown();
+    server.graceful_shutdown(0);
     while !*drained.borrow() {
         driver.turn(patience, &mut ready).unwrap();
     }

@@ -6,7 +6,7 @@
 
 use crate::consts::names;
 use crate::event_loop::{self, Due, LoopBase};
-use crate::future::{self, call_handler};
+use crate::future::{self, call_handler_in_except};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with, track};
 use rondel_ffi::context::{ContextCell, Held};
@@ -23,7 +23,8 @@ use std::cell::Cell;
 pub(crate) struct Handle {
     pub(crate) home: OwnCell<LoopBase>,
     pub(crate) callback: ObjCell,
-    pub(crate) context: ContextCell,
+    /// Its variables alone, until it is needed ([`Handle::context`]).
+    context: ContextCell,
     /// The first two arguments; `more` replaces them when there are others.
     first: ObjCell,
     second: ObjCell,
@@ -106,6 +107,18 @@ impl Handle {
         self.more.set(None);
     }
 
+    /// The context, made of its variables when it is first asked for.
+    fn context(&self) -> PyRes<Option<Obj>> {
+        match self.context.get() {
+            Some(context) if context::is_frozen(context.borrow()) => {
+                let made = context::thaw(context)?;
+                self.context.set(Some(made.clone()));
+                Ok(Some(made))
+            }
+            known => Ok(known),
+        }
+    }
+
     fn args_tuple(&self) -> PyRes<Obj> {
         if let Some(more) = self.more.get() {
             return Ok(more);
@@ -166,7 +179,7 @@ fn payload(home: Inst<'_, LoopBase>, callback: Obj, context: Obj, args: Kept, wh
 }
 
 fn remember_source(home: Inst<'_, LoopBase>, handle: &Handle) -> PyRes<()> {
-    if home.debug.get() {
+    if home.is_debug() {
         let stack = call::call0(crate::consts::stock().extract_stack.borrow())?;
         handle.source_traceback.set(Some(stack));
     }
@@ -183,7 +196,7 @@ pub(crate) fn new(
 ) -> PyRes<Own<Handle>> {
     let context = match context {
         Some(context) => context.own(),
-        None => context::copy_current()?,
+        None => context::freeze_current()?,
     };
     // In a running loop a handle is gone in a moment; outside of one it may wait for ever, in a cycle
     // with the loop.
@@ -204,7 +217,7 @@ pub(crate) fn for_callback(
     future: Obj,
     context: Obj,
 ) -> PyRes<Own<Handle>> {
-    if home.debug.get() {
+    if home.is_debug() {
         // asyncio calls `call_soon`, which checks.
         event_loop::debug_checks(home, Some(&function.borrow()), "call_soon", true)?;
     }
@@ -240,7 +253,7 @@ pub(crate) fn timer(
 ) -> PyRes<Own<TimerHandle>> {
     let context = match context {
         Some(context) => context.own(),
-        None => context::copy_current()?,
+        None => context::freeze_current()?,
     };
     let args = Kept::new(args)?;
     let handle = alloc_with(
@@ -270,20 +283,31 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
     // and cancelling it must not free what is running.
     let alone = handle.refcount() == 1 && !handle.lasting.get();
     let hold = |cell: &ObjCell| if alone { cell.take() } else { cell.get() };
-    let (Some(callback), Some(context)) = (hold(&handle.callback), hold(&handle.context)) else {
+    let context = if alone {
+        handle.context.take()
+    } else {
+        handle.context()?
+    };
+    let (Some(callback), Some(context)) = (hold(&handle.callback), context) else {
         return Ok(());
     };
-    let context = Held::new(context);
     let args = [hold(&handle.first), hold(&handle.second)];
     if let [Some(result), None] = &args
         && let Some(set) = future::set_by(home, callback.borrow(), result.borrow())
     {
+        let set = set.or_else(|raised| {
+            handle.context.set(Some(context));
+            failed(home, handle.inst(), raised)
+        });
         if !handle.lasting.get() && handle.refcount() > 1 {
             handle.release();
         }
-        return set.or_else(|raised| failed(home, handle.inst(), raised));
+        return set;
     }
-    let result = match home.enter(context.obj()) {
+    let context = Held::new(context::thaw(context)?);
+    let entered = home.enter(context.obj());
+    let has_entered = entered.is_ok();
+    let result = match entered {
         Ok(()) => match handle.more.get() {
             None => call::callback(
                 callback.borrow(),
@@ -300,13 +324,19 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         Ok(_result) => Ok(()),
         Err(raised) => {
             if alone {
-                // For the report.
                 let [first, second] = args;
                 handle.callback.set(Some(callback));
                 handle.first.set(first);
                 handle.second.set(second);
             }
-            failed(home, handle.inst(), raised)
+            // The exception handler is run in it, but not if it can't be entered.
+            let own = || Some(context.obj().own());
+            handle.context.set(if has_entered { own() } else { None });
+            let told = failed(home, handle.inst(), raised);
+            if !has_entered && !handle.cancelled.get() {
+                handle.context.set(own());
+            }
+            told
         }
     };
     // The last reference: dropping it releases everything.
@@ -314,6 +344,20 @@ pub(crate) fn run(home: Inst<'_, LoopBase>, handle: Own<Handle>) -> PyRes<()> {
         handle.release();
     }
     outcome.and(left)
+}
+
+/// As an exception of a handle's callback, for one that was called without a handle.
+#[cold]
+pub(crate) fn failed_outside(
+    home: Inst<'_, LoopBase>,
+    callback: Ref<'_>,
+    args: &[Ref<'_>],
+    context: Ref<'_>,
+    raised: Raised,
+) -> PyRes<()> {
+    let exc = raised.fetch();
+    let handle = new(home, callback, args, Some(context))?;
+    failed(home, handle.inst(), err::raise_instance(exc.borrow()))
 }
 
 #[cold]
@@ -337,7 +381,7 @@ fn failed(home: Inst<'_, LoopBase>, handle: Inst<'_, Handle>, raised: Raised) ->
             source.borrow(),
         )?;
     }
-    call_handler(home.obj(), context.borrow())
+    call_handler_in_except(home.obj(), context.borrow(), exc.borrow())
 }
 
 /// `function(args) at file:line`, as asyncio formats it.
@@ -386,7 +430,7 @@ fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
     let (Some(home), Some(callback), Some(context), false) = (
         slf.home.get(),
         slf.callback.get(),
-        slf.context.get(),
+        slf.context()?,
         slf.cancelled.get(),
     ) else {
         return Ok(Obj::none());
@@ -405,7 +449,7 @@ fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
 }
 
 fn get_context(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf.context.get().unwrap_or_else(Obj::none))
+    Ok(slf.context()?.unwrap_or_else(Obj::none))
 }
 
 fn get_callback(slf: Inst<'_, Handle>) -> PyRes<Obj> {

@@ -7,9 +7,11 @@
 //! | `primitives` | sleep, gather, timeout, TaskGroup, wait and its kin |
 //! | `sync` | locks, events, semaphores, conditions, barriers |
 //! | `queue` | queues |
-//! | `net` | TCP transports |
+//! | `net` | transports of stream and datagram sockets, TLS, streams, `sock_*` |
+//! | `pool` | threads for blocking calls |
 //! | `server` | ASGI over `rondel-http` |
 //! | `watch` | reports of lost work, when asked for |
+//! | `inspect` | who waits for what: snapshots, counters, stalls; recordings |
 //! | `meter` | time in a task's steps, for the blocks of `timed` |
 //!
 //! Unsafe code lives in `rondel-ffi`; here it is confined to three `Extends` impls, which state a
@@ -19,9 +21,11 @@ mod consts;
 mod event_loop;
 mod future;
 mod handle;
+mod inspect;
 mod meter;
 mod net;
 mod packed;
+mod pool;
 mod primitives;
 mod queue;
 mod server;
@@ -30,17 +34,32 @@ mod task;
 mod watch;
 
 use pyo3::prelude::*;
-use rondel_ffi::{Obj, PyRes, callable, context, method, module};
+use rondel_ffi::{Obj, PyRes, callable, class, context, method, module};
 
 /// Builds every type and function, bases first.
 fn fill(m: &module::Module) -> PyRes<()> {
     consts::load()?;
     let place = future::Placement::choose(consts::stock())?;
     context::prepare()?;
+    class::prepare()?;
     callable::build()?;
-    let types: [(&std::ffi::CStr, Obj); 15] = {
+    net::sock::build()?;
+    net::transport::load()?;
+    let types: [(&std::ffi::CStr, Obj); 29] = {
         let [handle, timer] = handle::build()?;
-        let [http_server, cycle, receive, send] = server::build()?;
+        let [
+            http_server,
+            cycle,
+            receive,
+            send,
+            reply,
+            routes,
+            file_watch,
+            tls_context,
+        ] = server::build()?;
+        let [tls_protocol, tls_transport] = net::tls::build()?;
+        let [read_pipe, write_pipe] = net::pipe::build()?;
+        let [thread_pool, pin, hop, gate, worker] = pool::build()?;
         [
             (c"LoopBase", event_loop::build()?),
             (c"Future", future::build(place)?),
@@ -53,10 +72,24 @@ fn fill(m: &module::Module) -> PyRes<()> {
             (c"sleep_coroutine", primitives::sleep::build()?),
             (c"Immediate", primitives::immediate::build()?),
             (c"TcpTransportBase", net::tcp::build()?),
+            (c"TlsProtocolBase", tls_protocol),
+            (c"TlsTransportBase", tls_transport),
+            (c"UdpTransportBase", net::udp::build()?),
+            (c"ReadPipeBase", read_pipe),
+            (c"WritePipeBase", write_pipe),
             (c"HttpServer", http_server),
             (c"Cycle", cycle),
             (c"ReceiveCall", receive),
             (c"SendCall", send),
+            (c"Reply", reply),
+            (c"Routes", routes),
+            (c"FileWatch", file_watch),
+            (c"TlsContext", tls_context),
+            (c"ThreadPool", thread_pool),
+            (c"Pin", pin),
+            (c"Hop", hop),
+            (c"Gate", gate),
+            (c"Worker", worker),
         ]
     };
     for (name, ty) in types {
@@ -66,15 +99,22 @@ fn fill(m: &module::Module) -> PyRes<()> {
         m.add(name, ty)?;
     }
     m.add(c"QueueBase", queue::build()?)?;
+    for (name, ty) in net::streams::build()? {
+        m.add(name, ty)?;
+    }
     for (name, function) in primitives::functions::coroutine_functions()? {
         m.add(name, function)?;
     }
     let mut functions = primitives::functions::definitions();
     functions.extend(server::definitions());
+    functions.extend(pool::definitions());
     functions.extend(sync::definitions());
     functions.extend(queue::definitions());
+    functions.extend(net::streams::definitions());
+    functions.push(net::tcp::definition());
     functions.extend(watch::definitions());
     functions.extend(meter::definitions());
+    functions.extend(inspect::definitions());
     method::add_functions(m.obj(), functions)
 }
 

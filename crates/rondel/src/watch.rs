@@ -21,22 +21,58 @@
 
 use crate::consts::names;
 use crate::future::{self, AsFuture, Callback, Future, State};
+use crate::inspect::record;
 use crate::task::Task;
 use rondel_ffi::err::{self, Builtin, Warning};
 use rondel_ffi::frame::{self, Frame};
 use rondel_ffi::method::{self, Args, BoundDef, MethodDef};
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-static ON: AtomicBool = AtomicBool::new(false);
+/// Who hears of new tasks, or-ed together.
+static HEARS: AtomicU8 = AtomicU8::new(0);
+const WATCH: u8 = 1;
+const RECORDER: u8 = 2;
 /// How many frames a native coroutine remembers of the stack that created it.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// Whether tasks are watched.
 #[inline(always)]
 pub(crate) fn on() -> bool {
-    ON.load(Ordering::Relaxed)
+    HEARS.load(Ordering::Relaxed) & WATCH != 0
+}
+
+/// Whether anybody is to hear of a new task.
+#[inline(always)]
+pub(crate) fn hears_of_tasks() -> bool {
+    HEARS.load(Ordering::Relaxed) != 0
+}
+
+/// Whether the recorder is to hear of them.
+pub(crate) fn set_recorded(on: bool) {
+    hear(RECORDER, on);
+}
+
+fn hear(who: u8, on: bool) -> bool {
+    let before = if on {
+        HEARS.fetch_or(who, Ordering::Relaxed)
+    } else {
+        HEARS.fetch_and(!who, Ordering::Relaxed)
+    };
+    before & who != 0
+}
+
+/// Tells of a new task. `parent` is the one that takes a step.
+#[cold]
+pub(crate) fn task_made(task: Inst<'_, Task>, parent: Option<Ref<'_>>) -> PyRes<()> {
+    if on() {
+        created(task.up())?;
+    }
+    if record::on() {
+        record::created(task, parent);
+    }
+    Ok(())
 }
 
 /// Whether native coroutines remember where they were created.
@@ -48,17 +84,28 @@ pub(crate) fn traces_origins() -> bool {
 // ------------------------------------------------------------------------------------ tasks
 
 /// Remembers the line that creates a task: the innermost one outside asyncio and Rondel.
-#[cold]
-pub(crate) fn created(fut: Inst<'_, Future>) -> PyRes<()> {
+fn created(fut: Inst<'_, Future>) -> PyRes<()> {
+    if let Some(here) = innermost() {
+        fut.rare().created_at.set(Some(place(&here)?));
+    }
+    Ok(())
+}
+
+/// The innermost frame of the running thread that is neither asyncio's nor Rondel's.
+pub(crate) fn innermost() -> Option<Frame> {
     let mut frame = Frame::current();
     while let Some(here) = frame {
-        if !here.is_in(&["asyncio", "rondel"]) {
-            fut.rare().created_at.set(Some(place(&here)?));
-            return Ok(());
+        if !is_ours(&here) {
+            return Some(here);
         }
         frame = here.back();
     }
-    Ok(())
+    None
+}
+
+/// Whether a frame runs code of asyncio's or Rondel's.
+pub(crate) fn is_ours(frame: &Frame) -> bool {
+    frame.is_in(&["asyncio", "rondel"])
 }
 
 /// A place in the code as it is kept, `(code, line)`: words are found when somebody asks.
@@ -242,7 +289,7 @@ fn watch_tasks(args: Args<'_>) -> PyRes<Obj> {
         return Err(Builtin::Type.raise("_watch_tasks() takes one argument"));
     };
     let on = on.truthy()?;
-    Ok(Obj::bool(ON.swap(on, Ordering::Relaxed)))
+    Ok(Obj::bool(hear(WATCH, on)))
 }
 
 /// `_trace_origins(depth)`: how many frames native coroutines remember, 0 for none.

@@ -13,6 +13,7 @@ shows what an ordinary project does on an asynchronous server, not a pared-down 
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -59,6 +60,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "shelf",
 ]
+if find_spec("rondel") is not None:
+    # `manage.py runserver` and `serve` on Rondel. A project that is always served by it has this in
+    # the list above, first; here the same settings serve to compare with other servers.
+    INSTALLED_APPS.insert(0, "rondel.django")
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -17,7 +17,13 @@ asyncio end to end in Rust, and an ASGI server in the same loop.
 
 commands:
   run      run a Python program on Rondel, as `python` would
-  serve    serve an ASGI application (Django, Starlette, ...)
+  serve    serve an ASGI or WSGI application (Django, Flask, ...)
+  explain  run a program, then draw what its tasks did beside each other
+  repl     an interactive Python in which `await` works at the prompt
+  ps       list the Rondel processes that run
+  tree     show what each task of a process waits for
+  stalls   show what has kept a process's loops from running
+  trace    record a process for some seconds, for Perfetto or as a drawing
 
 examples:
   rondel run script.py --its-own options
@@ -25,7 +31,7 @@ examples:
   rondel serve mysite.asgi:application
   rondel serve mysite.asgi:application --host 0.0.0.0 --port 80
 
-  python -m rondel script.py is rondel run script.py.
+  python -m rondel script.py is rondel run script.py, python -m rondel alone is rondel repl.
 
 options:
   -h, --help       this text; `rondel COMMAND --help` tells more
@@ -45,7 +51,52 @@ def _serve(arguments: list[str]) -> int:
     return serve_main(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "serve": _serve}
+def _explain(arguments: list[str]) -> int:
+    from rondel.cli.explain import main as explain_main
+
+    return explain_main(arguments)
+
+
+def _repl(arguments: list[str]) -> int:
+    from rondel.cli.repl import main as repl_main
+
+    return repl_main(arguments)
+
+
+def _ps(arguments: list[str]) -> int:
+    from rondel.cli.inspect import ps
+
+    return ps(arguments)
+
+
+def _tree(arguments: list[str]) -> int:
+    from rondel.cli.inspect import tree
+
+    return tree(arguments)
+
+
+def _stalls(arguments: list[str]) -> int:
+    from rondel.cli.inspect import stalls
+
+    return stalls(arguments)
+
+
+def _trace(arguments: list[str]) -> int:
+    from rondel.cli.trace import main as trace_main
+
+    return trace_main(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "serve": _serve,
+    "explain": _explain,
+    "repl": _repl,
+    "ps": _ps,
+    "tree": _tree,
+    "stalls": _stalls,
+    "trace": _trace,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,5 +126,5 @@ def _unknown(command: str) -> str:
     if ":" in command:
         return f"unknown command {command!r}; to serve an application: rondel serve {command}"
     close = difflib.get_close_matches(command, COMMANDS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "commands are run and serve"
+    hint = f"did you mean {close[0]!r}?" if close else f"commands are {', '.join(COMMANDS)}"
     return f"unknown command {command!r}; {hint} (see rondel --help)"

@@ -20,7 +20,7 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFil
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, Literal, NoReturn
 
-__all__ = ["Program", "main", "parse"]
+__all__ = ["Program", "main", "parse", "run"]
 
 HELP = """\
 usage: rondel run [-h] [--watch-tasks] SCRIPT [argument ...]
@@ -70,11 +70,19 @@ def main(arguments: list[str]) -> int:
     except UsageError as error:
         sys.stderr.write(f"rondel run: {error} (see rondel run --help)\n")
         return 2
+    return run(program)
+
+
+def run(program: Program) -> int:
+    """Install Rondel and run the program; returns its exit status or raises what ended it."""
     import rondel
+    from rondel import _stall_log
 
     rondel.install()
     if program.watched:
         rondel.watch_tasks()
+    if _stall_log.suits_a_program():
+        _stall_log.enable()
     return _execute(program)
 
 

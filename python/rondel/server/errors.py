@@ -1,6 +1,8 @@
-"""What can go wrong before and around serving, as one line for the user."""
+"""What can go wrong before and around serving, as one line for the user; and what an application
+is told while it serves.
+"""
 
-__all__ = ["ServeError", "TargetImportError", "UsageError"]
+__all__ = ["ClientDisconnected", "ServeError", "TargetImportError", "UsageError"]
 
 
 class ServeError(Exception):
@@ -17,3 +19,9 @@ class UsageError(ServeError):
 
 class TargetImportError(ServeError):
     """The application's module raised while it was imported; ``__cause__`` is what it raised."""
+
+
+class ClientDisconnected(OSError):
+    """Raised by ``send()`` on a WebSocket connection that has ended (ASGI 2.4); an application may
+    let it pass.
+    """

@@ -16,13 +16,20 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from rondel import _stall_log
+from rondel.server.beats import Beats
 from rondel.server.config import ASGIApp, Config
+from rondel.server.health import HealthPort
 from rondel.server.lifespan import Lifespan
+from rondel.server.metrics import Metrics
 from rondel.server.native import NativeServer, start_server
-from rondel.server.sockets import Listeners, bind
+from rondel.server.sockets import Listeners, listeners_of
+from rondel.server.threads import Threads
+from rondel.server.tls import Certificates, Tickets
+from rondel.server.watchdog import Late, Watchdog
 
 __all__ = ["Server"]
 
@@ -37,17 +44,39 @@ class Server:
         async with Server(app, Config(port=0)) as server:
             print(server.url)
 
-    ``listeners`` may be bound beforehand, to learn early that a port is taken.
+    ``listeners`` may be bound beforehand, to learn early that a port is taken. ``on_ready`` is
+    called by ``run`` in place of the banner. ``stuck`` is told why this process should be replaced,
+    from any thread.
     """
 
     def __init__(
-        self, app: ASGIApp, config: Config | None = None, *, listeners: Listeners | None = None
+        self,
+        app: ASGIApp,
+        config: Config | None = None,
+        *,
+        listeners: Listeners | None = None,
+        on_ready: Callable[["Server"], None] | None = None,
+        shared: tuple[int, int, int] | None = None,
+        stuck: Callable[[str], object] | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
+        self._tickets = tickets
+        self._shared = shared
+        self._stuck = stuck
+        self._watchdog: Watchdog | None = None
+        self._health: HealthPort | None = None
+        self._beats: Beats | None = None
+        self._on_ready = on_ready
+        # Seconds that idle connections stay open once a stop was asked for.
+        self._idle = 0.0
         self.config = config or Config()
         self._app = app
         self._listeners = listeners
         self._lifespan: Lifespan | None = None
         self._native: NativeServer | None = None
+        self._threads: Threads | None = None
+        self._certificates: Certificates | None = None
+        self._metrics: Metrics | None = None
         # Signals seen so far; `_asked` wakes `run` for the first, `_forced` for the second.
         self._signals = 0
         self._asked = asyncio.Event()
@@ -64,21 +93,55 @@ class Server:
         """Bind, run the application's startup, listen. Raises ``ServeError``."""
         config = self.config
         if self._listeners is None:
-            self._listeners = bind(config.host, config.port, config.uds)
+            self._listeners = listeners_of(config)
         self._lifespan = Lifespan(self._app, config.lifespan, config.lifespan_timeout)
         try:
+            if config.ssl_certfile:
+                self._certificates = Certificates(config, self._tickets)
             await self._lifespan.start()
             state = self._lifespan.state if self._lifespan.supported else None
             self._listeners.listen(config.backlog)
+            loop = asyncio.get_running_loop()
+            self._threads = Threads(config)
+            self._threads.start(loop)
+            app, blocking = self._threads.adopt(self._app, config, loop)
+            if config.metrics is not None:
+                self._metrics = Metrics(self._shared)
+            self._beats = beats = Beats(self._shared)
+            if config.health_port is not None and self._shared is None:
+                self._health = HealthPort(config, lambda: [(1, beats.read(0))])
+            limits = config.limits
             self._native = start_server(
-                asyncio.get_running_loop(), self._app, config, self._listeners.sockets, state
+                loop,
+                app,
+                config,
+                self._listeners.sockets,
+                state,
+                blocking,
+                self._shared,
+                self._metrics,
+                Late(limits.request_timeout, self._stuck),
+                self._certificates and self._certificates.context,
+                self._listeners.redirects,
             )
+            # A developer's breakpoint blocks the loop, too.
+            stall = 0.0 if config.reload else limits.stall
+            self._watchdog = Watchdog(stall, beats, self._stuck)
+            self._watchdog.start(loop)
+            # From here on: what an application does at its start blocks nobody.
+            _stall_log.enable()
+            if self._metrics is not None:
+                self._metrics.start(loop, self.stats, self._threads.pool)
+            if self._certificates is not None:
+                self._certificates.watch(loop)
         except BaseException:
             await self._close()
             raise
 
     async def stop(self, deadline: float | None = None) -> None:
         """Stop gracefully within ``deadline`` seconds (default: the configured timeout)."""
+        if self._metrics is not None:
+            self._metrics.retire()
         native, self._native = self._native, None
         if native is not None:
             # The native server has duplicates and closes them: with ours gone as well, the kernel
@@ -107,12 +170,40 @@ class Server:
             if starting.exception() is not None:
                 asked.cancel()
             await starting
-            logger.info("%s", self._banner())
+            if self._on_ready is None:
+                logger.info("%s", self._banner())
+                if self._listeners is not None:
+                    self._listeners.tell_redirect()
+            else:
+                self._on_ready(self)
             await asked
-            logger.info("stopping: no new connections, requests in flight may end")
+            # A supervisor tells this of all its workers at once.
+            level = logging.INFO if self._on_ready is None else logging.DEBUG
+            logger.log(level, "stopping: no new connections, requests in flight may end")
             await self.stop()
-            logger.info("stopped")
+            logger.log(level, "stopped")
         return 1 if self._forced.is_set() else 0
+
+    def ask_to_stop(self, idle: float = 0.0) -> None:
+        """Have ``run`` stop gracefully; idle connections stay open for ``idle`` seconds, for one
+        more request each. On the loop's thread.
+        """
+        self._idle = idle
+        self._signals += 1
+        self._asked.set()
+
+    def cut_off(self) -> None:
+        """Have ``run`` stop without waiting for requests in flight. On the loop's thread."""
+        self._asked.set()
+        self._forced.set()
+
+    def stats(self) -> dict[str, int]:
+        """``connections`` open, ``requests`` in flight, ``waiting`` for that, ``served`` since the
+        start.
+        """
+        if self._native is None:
+            return {"connections": 0, "requests": 0, "waiting": 0, "served": 0}
+        return self._native.stats()
 
     async def __aenter__(self) -> "Server":
         await self.start()
@@ -122,7 +213,7 @@ class Server:
         await self.stop()
 
     async def _shut_down(self, native: NativeServer, limit: float) -> int:
-        ended = native.shutdown(limit)
+        ended = native.shutdown(limit, self._idle)
         forced = asyncio.ensure_future(self._forced.wait())
         both: set[asyncio.Future[Any]] = {ended, forced}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -132,10 +223,22 @@ class Server:
         return await ended
 
     async def _close(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._health is not None:
+            self._health.close()
+        if self._beats is not None:
+            self._beats.retire()
+        if self._certificates is not None:
+            self._certificates.close()
+        if self._threads is not None:
+            self._threads.stop()
         if self._lifespan is not None:
             await self._lifespan.stop()
         if self._listeners is not None:
             self._listeners.close()
+        if self._metrics is not None:
+            self._metrics.close()
 
     def _banner(self) -> str:
         from rondel import __version__
@@ -167,7 +270,7 @@ class Server:
         self._asked.set()
         if self._signals == 2:
             logger.warning("second signal: cutting off what is left")
-            self._forced.set()
+            self.cut_off()
             for sig in _SIGNALS:
                 loop.remove_signal_handler(sig)
                 signal.signal(sig, signal.SIG_DFL)

@@ -2,19 +2,29 @@
 
 Invariants: sockets are bound before the application starts but listen only when it is ready, so
 that a client is refused rather than left waiting; a Unix socket's file is removed only if nobody
-listens on it (at the start) or if it is still ours (at the end).
+listens on it (at the start) or if it is still ours (at the end). A socket that we were started with
+(``--fd``, systemd's socket activation: sd_listen_fds(3)) is whoever's who made it: it is used as it
+is, and its file is left alone.
 """
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from rondel.server.errors import ServeError
+from rondel.server.config import Config
+from rondel.server.errors import ServeError, UsageError
 
-__all__ = ["Listeners", "bind"]
+__all__ = ["Listeners", "adopt", "listeners_of"]
+
+logger = logging.getLogger("rondel.server")
+
+# The first descriptor that systemd passes.
+_SYSTEMD_FIRST = 3
 
 
 @dataclass(slots=True)
@@ -26,6 +36,9 @@ class Listeners:
     uds: str | None = None
     # (device, inode) of our Unix socket's file, to know it again.
     uds_identity: tuple[int, int] | None = None
+    # How many of the sockets, the last ones, send clients to https.
+    redirects: int = 0
+    redirect_url: str | None = None
 
     def listen(self, backlog: int) -> None:
         """Start to accept. Only now can another listener on the same port show up."""
@@ -34,6 +47,11 @@ class Listeners:
                 sock.listen(backlog)
             except OSError as error:
                 raise ServeError(_refused(error, self.url.partition("//")[2])) from None
+
+    def tell_redirect(self) -> None:
+        """Log where clients are sent to https, if anywhere."""
+        if self.redirect_url is not None:
+            logger.info("%s sends to %s", self.redirect_url, self.url)
 
     def close(self) -> None:
         """Close what is still open and remove the Unix socket's file if it is ours."""
@@ -46,9 +64,74 @@ class Listeners:
                 os.unlink(self.uds)
 
 
-def bind(host: str, port: int, uds: str | None = None) -> Listeners:
-    """Bind a Unix socket, or each address that ``host`` stands for."""
-    return _bind_uds(uds) if uds is not None else _bind_tcp(host, port)
+def listeners_of(config: Config) -> Listeners:
+    """The sockets that the options ask for; systemd's, if this process was started with some."""
+    listeners = _serving(config)
+    if config.ssl_certfile:
+        listeners.url = listeners.url.replace("http:", "https:", 1)
+    if config.http_redirect is not None:
+        try:
+            _add_redirect(listeners, config.host, config.http_redirect)
+        except BaseException:
+            listeners.close()
+            raise
+    return listeners
+
+
+def _serving(config: Config) -> Listeners:
+    if config.fd is not None:
+        return adopt([config.fd])
+    given = _systemd()
+    if given:
+        return adopt(given)
+    if config.uds is not None:
+        return _bind_uds(config.uds, config.uds_mode, config.uds_owner)
+    return _bind_tcp(config.host, config.port)
+
+
+def _add_redirect(listeners: Listeners, host: str, port: int) -> None:
+    if listeners.sockets[0].family == socket.AF_UNIX:
+        raise UsageError("http_redirect sends clients to a port, and a Unix socket has none")
+    plain = _bind_tcp(host, port)
+    listeners.sockets += plain.sockets
+    listeners.redirects = len(plain.sockets)
+    listeners.redirect_url = plain.url
+
+
+def adopt(descriptors: list[int]) -> Listeners:
+    """Sockets that somebody else has opened. Raises UsageError for what is no stream socket."""
+    sockets = []
+    for number in descriptors:
+        try:
+            sock = socket.socket(fileno=number)
+        except OSError as error:
+            raise UsageError(f"descriptor {number} is not a socket: {error.strerror}") from None
+        if sock.type != socket.SOCK_STREAM or sock.family not in (
+            socket.AF_INET,
+            socket.AF_INET6,
+            socket.AF_UNIX,
+        ):
+            raise UsageError(f"descriptor {number} is not a socket of TCP or a Unix stream socket")
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        sockets.append(sock)
+    return Listeners(sockets, _url_of(sockets[0]))
+
+
+def _url_of(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    return f"http://{_authority(name[0], name[1])}"
+
+
+def _systemd() -> list[int]:
+    """Descriptors by sd_listen_fds(3); the variables are removed, so that no child takes them."""
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdigit():
+        return []
+    return list(range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + int(count)))
 
 
 def _bind_tcp(host: str, port: int) -> Listeners:
@@ -99,17 +182,59 @@ def _open_tcp(
     return sock
 
 
-def _bind_uds(path: str) -> Listeners:
+def _bind_uds(path: str, mode: int | None = None, owner: str | None = None) -> Listeners:
     full = os.path.abspath(path)
+    ids = _ids_of(owner) if owner is not None else None
     _clear_stale(full)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.bind(full)
+        # With a mode asked for, nobody but the owner gets in before it is set.
+        before = os.umask(0o177) if mode is not None else None
+        try:
+            sock.bind(full)
+        finally:
+            if before is not None:
+                os.umask(before)
     except OSError as error:
         sock.close()
         raise ServeError(_refused(error, full)) from None
-    return Listeners([sock], f"unix:{full}", full, _identity(full))
+    listeners = Listeners([sock], f"unix:{full}", full, _identity(full))
+    try:
+        if ids is not None:
+            os.chown(full, *ids)
+        if mode is not None:
+            os.chmod(full, mode)
+    except OSError as error:
+        listeners.close()
+        raise ServeError(
+            f"{full} cannot be given to {owner or oct(mode or 0)}: {error.strerror}; only root may "
+            "give files away"
+        ) from None
+    return listeners
+
+
+def _ids_of(owner: str) -> tuple[int, int]:
+    """``user``, ``user:group`` or ``:group``, by name or number; -1 for what is to stay."""
+    import grp
+    import pwd
+
+    user, _, group = owner.partition(":")
+
+    def number(name: str, find: Callable[[str], int], kind: str) -> int:
+        if not name:
+            return -1
+        if name.isdigit():
+            return int(name)
+        try:
+            return find(name)
+        except KeyError:
+            raise UsageError(f"uds_owner: no {kind} {name!r} on this machine") from None
+
+    return (
+        number(user, lambda name: pwd.getpwnam(name).pw_uid, "user"),
+        number(group, lambda name: grp.getgrnam(name).gr_gid, "group"),
+    )
 
 
 def _clear_stale(path: str) -> None:

@@ -10,13 +10,30 @@ import inspect
 import os
 import pkgutil
 import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, cast
 
-from rondel.server.config import ASGIApp
+from rondel.server.config import ASGIApp, Interface, Receive, Scope, Send
 from rondel.server.errors import ServeError, TargetImportError, UsageError
+from rondel.server.wsgi import WSGI
 
-__all__ = ["check_asgi", "load", "parse", "put_on_path"]
+__all__ = ["Application", "adapt", "load", "parse", "put_on_path"]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Which application, and how it is found: what a worker process is told."""
+
+    target: str
+    factory: bool = False
+    directory: str = "."
+
+    @property
+    def name(self) -> str:
+        """How people are told of it."""
+        return f"{self.target}()" if self.factory else self.target
 
 
 def parse(target: str) -> tuple[str, str]:
@@ -47,8 +64,8 @@ def put_on_path(directory: str) -> None:
         sys.path.insert(0, path)
 
 
-def load(target: str, *, factory: bool = False) -> ASGIApp:
-    """Import and return the application (with ``factory``, what the named callable returns)."""
+def load(target: str, *, factory: bool = False, interface: Interface = "auto") -> ASGIApp:
+    """Import the application (with ``factory``, what the named callable returns); ``adapt`` it."""
     module_name, attribute = parse(target)
     module = _import(module_name, target)
     found: Any = module
@@ -67,28 +84,76 @@ def load(target: str, *, factory: bool = False) -> ASGIApp:
             error.__traceback__ = _user_frames(error.__traceback__)
             raise TargetImportError(f"calling {target} failed: {_summary(error)}") from error
         target = f"{target}()"
-    check_asgi(found, target)
-    return cast(ASGIApp, found)
+    return adapt(found, target, interface)
 
 
-def check_asgi(app: object, name: str) -> None:
-    """Refuse what is plainly no ASGI 3 application before the first request meets it."""
+def adapt(app: Any, name: str, interface: Interface = "auto") -> ASGIApp:
+    """What the server calls for an application: ASGI 3 as it is, ASGI 2 and WSGI wrapped.
+
+    Refuses what is plainly none of them before the first request meets it.
+    """
+    if isinstance(app, WSGI):
+        return app
     if not callable(app):
-        raise ServeError(f"{name} is {_a(app)}, not an ASGI application: it cannot be called")
+        kind = {"asgi": "an ASGI", "wsgi": "a WSGI"}.get(interface, "an ASGI or WSGI")
+        raise ServeError(f"{name} is {_a(app)}, not {kind} application: it cannot be called")
+    kind = _kind(app, name, interface)
+    if kind == "wsgi":
+        return WSGI(app)
+    return _from_asgi2(app) if kind == "asgi2" else cast(ASGIApp, app)
+
+
+def _kind(app: Any, name: str, interface: Interface) -> str:
+    """``asgi``, ``asgi2`` or ``wsgi``; raises ServeError."""
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):
-        return  # a native callable without a signature: let it speak for itself
-    if _accepts(signature, 3):
-        return
-    if _accepts(signature, 2):
+        # A native callable without a signature: let it speak for itself.
+        return "wsgi" if interface == "wsgi" else "asgi"
+    three, two, one, none = (_accepts(signature, count) for count in (3, 2, 1, 0))
+    # Of a class its call makes an instance, whatever those do.
+    called = app if inspect.isclass(app) else app.__call__
+    is_async = any(map(inspect.iscoroutinefunction, (app, called)))
+    if interface == "wsgi":
+        if two and not is_async:
+            return "wsgi"
         raise ServeError(
-            f"{name} takes two arguments, as WSGI applications do; rondel serves ASGI: "
-            "with Django name the module made by get_asgi_application(), mysite.asgi:application"
+            f"{name} is not a WSGI application: it must be a callable that accepts "
+            "(environ, start_response) and is not async"
         )
-    if _accepts(signature, 0):
+    if interface == "auto" and two and not is_async:
+        first, second = [*signature.parameters, "", ""][:2]
+        if not three or first in ("environ", "env") or second == "start_response":
+            return "wsgi"
+        if first != "scope":
+            raise ServeError(
+                f"{name} takes any arguments, which does not tell what it is: "
+                "say --interface asgi or --interface wsgi"
+            )
+    if three:
+        return "asgi"
+    if one and not (two or none or is_async):
+        return "asgi2"
+    if none:
         raise ServeError(f"{name} takes no arguments: if it makes the application, add --factory")
-    raise ServeError(f"{name} is not an ASGI 3 application: it must accept (scope, receive, send)")
+    if two and not is_async:
+        raise ServeError(
+            f"{name} takes two arguments, as WSGI applications do, and --interface asgi was given"
+        )
+    known = "an ASGI 3" if interface == "asgi" else "an ASGI 3 or WSGI"
+    wanted = "(scope, receive, send)"
+    if interface == "auto":
+        wanted += " or (environ, start_response)"
+    raise ServeError(f"{name} is not {known} application: it must accept {wanted}")
+
+
+def _from_asgi2(app: Callable[[Scope], Callable[[Receive, Send], Awaitable[None]]]) -> ASGIApp:
+    """An ASGI 2 application (``app(scope)(receive, send)``) as one of ASGI 3."""
+
+    async def asgi3(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope)(receive, send)
+
+    return asgi3
 
 
 def _accepts(signature: inspect.Signature, count: int) -> bool:

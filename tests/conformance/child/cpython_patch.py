@@ -7,6 +7,7 @@ each change says what the original does.
 import asyncio
 import importlib
 import os
+import types
 from typing import Any
 
 import inject
@@ -23,6 +24,8 @@ def prepare(modules: list[str]) -> None:
             module.BaseTest.new_loop = _runner_loop  # type: ignore[attr-defined]
         elif module.__name__.endswith(".test_tasks"):
             module.GatherTestsBase._run_loop = _gather_run_loop  # type: ignore[attr-defined]
+        elif module.__name__.endswith(".test_sslproto"):
+            _use_ssl_protocol(module)
         if inject.primitives:
             _use_primitives(module)
 
@@ -52,6 +55,14 @@ def _shape_loops(utils: Any) -> None:
 
     utils.TestCase.close_loop = staticmethod(close_loop)
     utils.TestCase.new_test_loop = new_test_loop
+
+
+def _use_ssl_protocol(module: Any) -> None:
+    """The original makes the stock SSLProtocol, whatever the loop has in its place."""
+    replacement = getattr(inject.loop_type, "_ssl_protocol_class", None)
+    if replacement is not None:
+        module.sslproto = types.SimpleNamespace(**vars(module.sslproto))
+        module.sslproto.SSLProtocol = replacement
 
 
 def _gather_run_loop(self: Any, loop: Any) -> None:

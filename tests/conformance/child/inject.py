@@ -64,6 +64,13 @@ PRIMITIVES = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "StreamReader",
+    "StreamWriter",
+    "StreamReaderProtocol",
+    "open_connection",
+    "start_server",
+    "open_unix_connection",
+    "start_unix_server",
     "to_thread",
     "Runner",
     "run",
@@ -71,6 +78,7 @@ PRIMITIVES = [
     "InvalidStateError",
 ]
 SUBMODULES = [
+    "streams",
     "tasks",
     "futures",
     "locks",

@@ -59,6 +59,7 @@ pub struct TypeBuilder<T: Class> {
     flags: std::ffi::c_ulong,
     subclassable: bool,
     weakrefs: bool,
+    vectorcall: Option<usize>,
     slots: Vec<ffi::PyType_Slot>,
     methods: Vec<ffi::PyMethodDef>,
     getset: Vec<ffi::PyGetSetDef>,
@@ -79,6 +80,7 @@ impl<T: Class> TypeBuilder<T> {
             flags: 0,
             subclassable: false,
             weakrefs: false,
+            vectorcall: None,
             slots: Vec::new(),
             methods: Vec::new(),
             getset: Vec::new(),
@@ -191,6 +193,13 @@ impl<T: Class> TypeBuilder<T> {
         self
     }
 
+    /// Instances are called by the function whose pointer they have at this offset.
+    pub(crate) fn vectorcall_at(mut self, offset: usize) -> Self {
+        self.vectorcall = Some(offset);
+        self.flag(ffi::Py_TPFLAGS_HAVE_VECTORCALL)
+            .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
+    }
+
     /// Makes the type and fills the class's cell.
     pub fn build(mut self) -> PyRes<Obj> {
         if T::PLACE.is_some_and(|place| place != self.offset) {
@@ -238,13 +247,10 @@ impl<T: Class> TypeBuilder<T> {
         if self.weakrefs && self.place == Place::Plain {
             let at = size.next_multiple_of(align_of::<*mut c_void>());
             size = at + size_of::<*mut c_void>();
-            members.push(ffi::PyMemberDef {
-                name: c"__weaklistoffset__".as_ptr(),
-                type_code: ffi::Py_T_PYSSIZET,
-                offset: at as ffi::Py_ssize_t,
-                flags: ffi::Py_READONLY,
-                doc: std::ptr::null(),
-            });
+            members.push(offset_member(c"__weaklistoffset__", at));
+        }
+        if let Some(at) = self.vectorcall {
+            members.push(offset_member(c"__vectorcalloffset__", at));
         }
         if !members.is_empty() {
             // SAFETY: an all-zero member definition ends the array.
@@ -323,6 +329,17 @@ impl<T: Class> TypeBuilder<T> {
         cell.ty
             .store(ty.clone().into_ptr().cast(), Ordering::Relaxed);
         Ok(ty)
+    }
+}
+
+/// Tells the type by a member's name where a field lies that it knows of.
+fn offset_member(name: &'static CStr, at: usize) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: at as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
     }
 }
 

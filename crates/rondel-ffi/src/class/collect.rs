@@ -8,6 +8,7 @@
 use super::payload::Rest;
 use super::{Class, Inst, ObjCell, OwnCell};
 use crate::obj::Ref;
+use crate::refs;
 use pyo3::ffi;
 use std::ffi::{c_int, c_void};
 
@@ -120,7 +121,7 @@ pub(super) unsafe fn clear_dict(slf: *mut ffi::PyObject, ty: *mut ffi::PyTypeObj
         let dict = dict_slot(slf, ty);
         if !dict.is_null() && !(*dict).is_null() {
             let old = std::mem::replace(&mut *dict, std::ptr::null_mut());
-            ffi::Py_DECREF(old);
+            refs::down(old);
         }
         #[cfg(Py_3_12)]
         if (*ty).tp_flags & MANAGED_DICT != 0 {

@@ -11,10 +11,12 @@ use super::collect::{clear_dict, dict_slot};
 use super::nest::nested;
 use super::payload::{Rest, payload};
 use super::{Class, Extends, Inst, Own};
+use crate::collector;
 use crate::err::{PyRes, Raised, panic_to_exception};
 use crate::freelist::FreeList;
 use crate::obj::Obj;
 use crate::private::{_PyObject_GC_New, is_finalized, is_tracked};
+use crate::refs;
 use pyo3::ffi;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -96,7 +98,7 @@ unsafe fn born<T: Class>(ptr: *mut ffi::PyObject, track: bool) -> PyRes<Own<T>> 
     unsafe {
         let own = Own::from_obj(Obj::from_owned(ptr)?);
         if track {
-            ffi::PyObject_GC_Track(ptr.cast());
+            collector::track(ptr);
         }
         Ok(own)
     }
@@ -108,7 +110,7 @@ pub fn track<T: Class>(inst: Inst<'_, T>) {
     // SAFETY: alive, of a GC type, payload initialised.
     unsafe {
         if !is_tracked(inst.obj().as_ptr()) {
-            ffi::PyObject_GC_Track(inst.obj().as_ptr().cast());
+            collector::track(inst.obj().as_ptr());
         }
     }
 }
@@ -214,7 +216,7 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
             return;
         }
         if gc && is_tracked(slf) {
-            ffi::PyObject_GC_UnTrack(slf.cast());
+            collector::untrack(slf);
         }
         let bare = is_bare(slf, own);
         if !bare && (*own).tp_weaklistoffset != 0 {
@@ -239,7 +241,7 @@ unsafe fn free_whole<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
             Some(free) => free(slf.cast()),
             None => ffi::PyObject_Free(slf.cast()),
         }
-        ffi::Py_DECREF(ty.cast());
+        refs::down(ty.cast());
     }
 }
 
@@ -314,6 +316,6 @@ unsafe fn free_behind<T: Class, R: Rest>(slf: *mut ffi::PyObject) {
         base(slf);
         // Before 3.12 the bases are static types, whose deallocator does not release a heap type.
         #[cfg(not(Py_3_12))]
-        ffi::Py_DECREF(ty.cast());
+        refs::down(ty.cast());
     }
 }

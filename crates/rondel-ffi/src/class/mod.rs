@@ -55,6 +55,8 @@ pub use init::share_init;
 pub use life::{alloc, alloc_extended, alloc_with, track};
 pub use reference::{Inst, Own, Weak};
 
+pub use crate::collector::prepare;
+
 use crate::freelist::FreeList;
 use crate::obj::Ref;
 use pyo3::ffi;

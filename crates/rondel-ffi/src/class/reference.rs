@@ -6,6 +6,7 @@
 
 use super::{Class, Extends};
 use crate::obj::{Obj, Ref};
+use crate::refs;
 use pyo3::ffi;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -143,8 +144,12 @@ impl<'a> Ref<'a> {
     #[inline]
     pub fn cast<T: Class>(self) -> Option<Inst<'a, T>> {
         let own = T::cell().type_ptr();
-        // SAFETY: both type objects are alive.
-        let is_subtype = || unsafe { ffi::PyType_IsSubtype(self.type_ptr(), own) } != 0;
+        // The usual subclass is written in Python right over ours: a load tells, not a call.
+        // SAFETY: both type objects are alive, and so is a type's base.
+        let is_subtype = || unsafe {
+            std::ptr::eq((*self.type_ptr()).tp_base, own)
+                || ffi::PyType_IsSubtype(self.type_ptr(), own) != 0
+        };
         if std::ptr::eq(self.type_ptr(), own) || is_subtype() {
             Some(Inst(self, PhantomData))
         } else {
@@ -197,7 +202,7 @@ impl<T: Class> Weak<T> {
     #[inline]
     pub fn own(&self) -> Option<Own<T>> {
         // SAFETY: the memory is the instance's until `retire` (see `get`).
-        if unsafe { ffi::Py_REFCNT(self.0) } == 0 {
+        if unsafe { refs::count(self.0) } == 0 {
             return None;
         }
         Some(self.get().own())

@@ -11,6 +11,7 @@ use crate::call::Sent;
 use crate::class::{Class, Inst};
 use crate::err::{Builtin, PyRes, Raised, panic_to_exception};
 use crate::obj::{Obj, Ref};
+use crate::refs;
 use pyo3::ffi;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,7 +94,7 @@ where
     }
     unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
         // SAFETY: slots are called with a live object.
-        unsafe { ffi::Py_INCREF(slf) };
+        unsafe { refs::up(slf) };
         slf
     }
     SelfAwait {

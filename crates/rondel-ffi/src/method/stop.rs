@@ -6,8 +6,8 @@
 //! these conditions:
 //!
 //! * within a step of a task on a Rondel loop ([`Reuse`]); at its end the instance is emptied;
-//! * for a value whose end nobody can see delayed till then: an immortal one (True, a small int), or
-//!   one that its class says others keep ([`Class::VALUES_LAST`]);
+//! * for a value whose end nobody can see delayed till then: an immortal one (True, a small int), some
+//!   bytes, or one that its class says others keep ([`Class::VALUES_LAST`]);
 //! * while nobody else refers to the instance, and if nothing has been written into it: whoever resumes
 //!   by hand (`next(awaitable)`) may keep it, and then it is his.
 //!
@@ -18,8 +18,13 @@
 #[cfg(Py_3_12)]
 use crate::err::Builtin;
 use crate::obj::Obj;
+use crate::refs;
 use pyo3::ffi;
 use std::cell::UnsafeCell;
+
+/// Bytes: what may be held until a step's end without being missed.
+#[cfg(Py_3_12)]
+const SMALL: ffi::Py_ssize_t = 4096;
 
 struct State {
     /// Owned; null until it is needed.
@@ -83,12 +88,12 @@ fn empty() {
         }
         if !is_ours(kept) {
             (*state).kept = std::ptr::null_mut();
-            ffi::Py_DECREF(kept.cast());
+            refs::down(kept.cast());
             return;
         }
         let value = std::mem::replace(&mut (*kept).value, Obj::none().into_ptr());
         let item = replace_item((*kept).args, Obj::none());
-        ffi::Py_DECREF(value);
+        refs::down(value);
         drop(item);
     }
 }
@@ -102,19 +107,22 @@ pub(super) fn set(value: Obj, lasts: bool) -> Result<(), Obj> {
     // this call's before anything is dropped, so that what that runs finds it in use.
     unsafe {
         let state = SHARED.0.get();
-        let kept_by_others = value.is_immortal() || (lasts && value.refcount() > 1);
-        if !(*state).stepping || !kept_by_others {
+        let end_unseen = value.is_immortal()
+            || (lasts && value.refcount() > 1)
+            || (crate::value::is_bytes_exact(value.borrow())
+                && ffi::PyBytes_Size(value.as_ptr()) <= SMALL);
+        if !(*state).stepping || !end_unseen {
             return Err(value);
         }
         if ((*state).kept.is_null() || !is_ours((*state).kept)) && !renew(state) {
             return Err(value);
         }
         let kept = (*state).kept;
-        ffi::Py_INCREF(kept.cast());
+        refs::up(kept.cast());
         (*state).loaded |= !value.is_immortal();
         let item = replace_item((*kept).args, value.clone());
         let old = std::mem::replace(&mut (*kept).value, value.into_ptr());
-        ffi::Py_DECREF(old);
+        refs::down(old);
         drop(item);
         ffi::PyErr_SetRaisedException(kept.cast());
         Ok(())
@@ -133,8 +141,8 @@ pub(super) fn set(value: Obj, _lasts: bool) -> Result<(), Obj> {
 unsafe fn is_ours(kept: *mut ffi::PyStopIterationObject) -> bool {
     // SAFETY: alive; these are a StopIteration's fields, and its arguments a tuple.
     unsafe {
-        ffi::Py_REFCNT(kept.cast()) == 1
-            && ffi::Py_REFCNT((*kept).args) == 1
+        refs::count(kept.cast()) == 1
+            && refs::count((*kept).args) == 1
             && (*kept).traceback.is_null()
             && (*kept).context.is_null()
             && (*kept).cause.is_null()
@@ -152,7 +160,7 @@ unsafe fn renew(state: *mut State) -> bool {
     unsafe {
         let old = std::mem::replace(&mut (*state).kept, std::ptr::null_mut());
         if !old.is_null() {
-            ffi::Py_DECREF(old.cast());
+            refs::down(old.cast());
         }
         match crate::call::call1(Builtin::StopIteration.class(), Obj::none().borrow()) {
             Ok(made) => {

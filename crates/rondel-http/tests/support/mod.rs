@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,7 +18,11 @@ use bytes::Bytes;
 use rondel_core::driver::{Driver, Ready};
 use rondel_core::inbox::Inbox;
 use rondel_http::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
-use rondel_http::{BodyPoll, Config, Event, Exchange, Flow, Problem, Request, Server, Service};
+use rondel_http::hyper::ext::ReasonPhrase;
+use rondel_http::{
+    BodyPoll, Config, Event, Exchange, FilePart, Flow, Mount, Problem, Request, Server, Service,
+    Statics,
+};
 
 /// A test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +39,8 @@ enum Work {
     Flood(usize),
     /// Waits to be told.
     Hold,
+    /// Has begun, and sends this when it is told to.
+    File(FilePart),
 }
 
 pub(crate) struct App {
@@ -67,7 +74,7 @@ impl App {
 
     fn work(&self, tag: u64, exchange: Exchange, mut work: Work) {
         let go_on = match &mut work {
-            Work::Hold => true,
+            Work::Hold | Work::File(_) => true,
             Work::Echo => loop {
                 match exchange.poll_body() {
                     BodyPoll::Chunk { data, more } => {
@@ -121,11 +128,57 @@ impl App {
         }
     }
 
+    /// `/file?path=…&offset=…&count=…&length=…&status=…&around=…&begin=…`: a file's part; `around` sends
+    /// that text before and behind it, `begin` begins with it and waits for `send_files`.
+    fn file(&self, tag: u64, request: &Request, exchange: Exchange) {
+        let query = request.head.uri.query().unwrap_or_default();
+        let get = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        let number = |name| get(name).map(|text| text.parse::<u64>().unwrap());
+        // Closed when this is over: the part has its own descriptor.
+        let file = std::fs::File::open(get("path").unwrap()).unwrap();
+        let part =
+            FilePart::new(file.as_fd(), number("offset").unwrap_or(0), number("count")).unwrap();
+        let mut head = HeaderMap::new();
+        if let Some(length) = number("length") {
+            head.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let status = number("status").map_or(200, |status| u16::try_from(status).unwrap());
+        exchange.start(status, head).unwrap();
+        if let Some(text) = get("begin").map(str::to_owned) {
+            exchange.send_chunk(text.into(), true).unwrap();
+            return self.work(tag, exchange, Work::File(part));
+        }
+        let sent = match get("around").map(str::to_owned) {
+            Some(text) => {
+                exchange.send_chunk(text.clone().into(), true).unwrap();
+                exchange.send_file(part, true).unwrap();
+                exchange.send_chunk(text.into(), false)
+            }
+            None => exchange.send_file(part, false),
+        };
+        if let Err(error) = sent {
+            self.tell(error.to_string());
+        }
+    }
+
     /// Breaks off what `/abort` has begun.
     pub(crate) fn abort_all(&self) {
         let held = std::mem::take(&mut *self.works.borrow_mut());
         for (exchange, _) in held.into_values() {
             exchange.abort();
+        }
+    }
+
+    /// Goes on with what `/file?begin=` has begun.
+    pub(crate) fn send_files(&self) {
+        let held = std::mem::take(&mut *self.works.borrow_mut());
+        for (exchange, work) in held.into_values() {
+            if let Work::File(part) = work {
+                exchange.send_file(part, false).unwrap();
+            }
         }
     }
 
@@ -179,6 +232,7 @@ impl Service for App {
                 exchange.start(200, HeaderMap::new()).unwrap();
                 self.work(tag, exchange, Work::Flood(0));
             }
+            "/file" => self.file(tag, &request, exchange),
             "/hold" => self.work(tag, exchange, Work::Hold),
             "/close" => {
                 exchange
@@ -199,6 +253,17 @@ impl Service for App {
                 let body: &'static str = if path == "/short" { "abc" } else { "abcde" };
                 let refused = exchange.send_chunk(body.into(), false).unwrap_err();
                 self.tell(refused.to_string());
+            }
+            "/reason" => {
+                let reason = || Some(Box::new(ReasonPhrase::from_static(b"Quite \xe9")));
+                let mut head = HeaderMap::new();
+                if let Some(length) = request.head.uri.query() {
+                    head.insert(CONTENT_LENGTH, length.parse().unwrap());
+                }
+                exchange.start_as(299, reason(), head).unwrap();
+                if let Err(error) = exchange.send_chunk("body".into(), false) {
+                    self.tell(error.to_string());
+                }
             }
             "/misuse" => {
                 let misuses = [
@@ -237,10 +302,18 @@ impl Service for App {
         }
     }
 
+    fn answering(&self, request: Request, exchange: &Exchange, status: u16, _began: u64) {
+        assert!(!exchange.is_started());
+        let uri = &request.head.uri;
+        self.tell(format!("{} {uri} {status}", request.head.method));
+    }
+
     fn report(&self, problem: Problem<'_>) {
         match problem {
             Problem::Accept(e) => self.tell(format!("accept: {e}")),
             Problem::Connection(_, e) => self.tell(format!("problem: {e}")),
+            Problem::File(_, e) => self.tell(format!("file: {e}")),
+            Problem::Handshake(_, e) => self.tell(format!("handshake: {e}")),
             Problem::Deadline(_, d) => self.tell(format!("deadline {d:?}")),
         }
     }
@@ -262,6 +335,15 @@ impl Host {
     }
 
     pub(crate) fn with(config: Config) -> Host {
+        Host::with_files(config, Vec::new(), |statics| statics)
+    }
+
+    /// With static files before the service.
+    pub(crate) fn with_files(
+        config: Config,
+        mounts: Vec<Mount>,
+        set: impl FnOnce(Statics) -> Statics + Send + 'static,
+    ) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (tell, told) = channel();
@@ -278,7 +360,13 @@ impl Host {
             driver.handle().set_panic_hook(Box::new(move |_| {
                 drop(tell.send("a future panicked".into()));
             }));
-            let server = Server::new(driver.handle(), Rc::clone(&app) as Rc<dyn Service>, config);
+            let mut service = Rc::clone(&app) as Rc<dyn Service>;
+            if !mounts.is_empty() {
+                let age = Some(Duration::from_secs(3600));
+                let statics = Statics::new(driver.handle(), service, &mounts, age);
+                service = Rc::new(set(statics.unwrap()));
+            }
+            let server = Server::new(driver.handle(), service, config);
             server.listen_tcp(listener).unwrap();
             let (mut ready, mut batch) = (Ready::default(), Vec::new());
             while !server.is_drained() {
@@ -405,8 +493,9 @@ impl Client {
     pub(crate) fn head(&mut self) -> Reply {
         let mut head = String::new();
         loop {
-            let mut line = String::new();
-            let n = self.0.read_line(&mut line).unwrap();
+            let mut line = Vec::new();
+            let n = self.0.read_until(b'\n', &mut line).unwrap();
+            let line: String = line.into_iter().map(char::from).collect();
             assert!(n > 0, "closed within the head: {head:?}");
             if line == "\r\n" {
                 break;

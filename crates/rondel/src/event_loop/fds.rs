@@ -1,20 +1,20 @@
 //! `add_reader` and its kin: level-triggered watchers of descriptors.
 
 use super::LoopBase;
-use crate::handle;
+use crate::handle::{self, Handle};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::Args;
-use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
+use rondel_ffi::{Inst, Obj, Own, PyRes, Ref, call, value};
 use std::os::fd::RawFd;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+pub(crate) enum Side {
     Reader,
     Writer,
 }
 
 /// A descriptor from an int or from an object with `fileno()`, as selectors take them.
-fn descriptor(obj: Ref<'_>) -> PyRes<RawFd> {
+pub(crate) fn descriptor(obj: Ref<'_>) -> PyRes<RawFd> {
     let number = if value::is_int(obj) {
         obj.own()
     } else {
@@ -47,6 +47,37 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
     };
     let fd = descriptor(*fd)?;
     let watcher = handle::watcher(slf, *callback, rest)?;
+    install(slf, fd, file, watcher.clone(), side)?;
+    Ok(watcher.into_obj())
+}
+
+/// `add_reader` or `add_writer` of a native transport.
+pub(crate) fn watch(
+    home: Inst<'_, LoopBase>,
+    fd: RawFd,
+    side: Side,
+    callback: Ref<'_>,
+) -> PyRes<()> {
+    home.check_open()?;
+    let watcher = handle::watcher(home, callback, &[])?;
+    install(home, fd, None, watcher, side)
+}
+
+/// Undoes [`watch`].
+pub(crate) fn unwatch(home: Inst<'_, LoopBase>, fd: RawFd, side: Side) -> PyRes<()> {
+    if home.closed.get() {
+        return Ok(());
+    }
+    clear(home, fd, side).map(|_was_watched| ())
+}
+
+fn install(
+    slf: Inst<'_, LoopBase>,
+    fd: RawFd,
+    file: Option<Obj>,
+    watcher: Own<Handle>,
+    side: Side,
+) -> PyRes<()> {
     let (mut reader, mut writer) = {
         let watches = slf.watches.borrow();
         watches
@@ -59,6 +90,7 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
     };
     // Setting an interest that is set already would cost a system call and change nothing, unless
     // the descriptor was closed and its number reused: the driver finds that out.
+    crate::net::sock::vacate(&slf, fd)?;
     slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
     let forgotten;
     let old = {
@@ -69,14 +101,14 @@ fn add(slf: Inst<'_, LoopBase>, args: Args<'_>, side: Side, func: &str) -> PyRes
             Side::Reader => &mut watch.reader,
             Side::Writer => &mut watch.writer,
         };
-        place.replace(watcher.clone())
+        place.replace(watcher)
     };
     debug_assert_eq!(old.is_some(), replaced);
     drop(forgotten);
     if let Some(old) = old {
         handle::cancel_handle(old.inst())?;
     }
-    Ok(watcher.into_obj())
+    Ok(())
 }
 
 fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
@@ -91,11 +123,16 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
         Some(number) if !value::is_int(fd) => number,
         _ => descriptor(fd)?,
     };
+    clear(slf, fd, side).map(Obj::bool)
+}
+
+/// Whether it was watched.
+fn clear(slf: Inst<'_, LoopBase>, fd: RawFd, side: Side) -> PyRes<bool> {
     // What leaves the table is dropped after the borrow: a socket's end may run Python code.
     let (old, reader, writer, _forgotten) = {
         let mut watches = slf.watches.borrow_mut();
         let Some(watch) = watches.get_mut(&fd) else {
-            return Ok(Obj::bool(false));
+            return Ok(false);
         };
         let old = match side {
             Side::Reader => watch.reader.take(),
@@ -110,11 +147,11 @@ fn remove(slf: Inst<'_, LoopBase>, fd: Ref<'_>, side: Side) -> PyRes<Obj> {
         (old, reader, writer, forgotten)
     };
     let Some(old) = old else {
-        return Ok(Obj::bool(false));
+        return Ok(false);
     };
     slf.with_driver(|driver| driver.watch_fd(fd, reader, writer))?;
     handle::cancel_handle(old.inst())?;
-    Ok(Obj::bool(true))
+    Ok(true)
 }
 
 pub(super) fn add_reader(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<Obj> {

@@ -9,38 +9,51 @@
 //! No `RefCell` of the loop is borrowed while Python code can run (dropping a reference included).
 //!
 //! * `turn`: running the loop. `methods`: `call_soon` and its kin. `fds`: descriptors' watchers.
+//! * `registrations`: those of native transports.
 //! * `time`: the loop's clock, which tests make virtual.
 
+mod attention;
 mod fds;
 mod methods;
+mod registrations;
 mod time;
 mod turn;
 
+pub(crate) use fds::{Side, descriptor, unwatch, watch};
 pub(crate) use methods::{add_deadline, build, create_task_with, debug_checks};
-pub(crate) use time::{has_come, now, now_seconds};
+pub(crate) use time::{ahead, now, now_seconds};
 pub(crate) use turn::{begin_step, end_step, forked, publish};
 
 use crate::future::Future;
 use crate::handle::Handle;
-use crate::net::tcp::TcpTransport;
+use crate::net::claims::Claims;
+use crate::net::sock::Socks;
+use crate::net::tcp::{TcpTransport, Transports};
+use crate::net::tls::Tls;
+use crate::net::udp::UdpTransport;
 use crate::packed::{Entry, Lent, Ring};
+use crate::pool::ThreadPool;
 use crate::primitives::gather::Gather;
 use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
 use crate::primitives::timeout::Timeout;
 use crate::server::{Cycle, Door};
 use crate::task::{Task, Waiter};
+use attention::{Attention, reason};
 use rondel_core::driver::Driver;
+use rondel_core::inspect::counters::Counters;
+use rondel_core::pool::Late;
 use rondel_core::timers::{TimerKey, Timers};
 use rondel_core::wake::LoopWaker;
-use rondel_ffi::class::{ObjCell, Visit, Weak, track};
+use rondel_ffi::class::{ObjCell, OwnCell, Visit, Weak, track};
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context, thread};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A timer this near (nanoseconds) on the coarse clock may be due: the precise one decides. More
 /// than the coarse clock's tick.
@@ -70,6 +83,8 @@ pub(crate) enum Ready {
     Alarm(Alarm),
     /// Readiness of a native transport's socket.
     Io(Own<TcpTransport>, IoEvent),
+    /// Readiness of a datagram transport's socket.
+    Datagrams(Own<UdpTransport>, IoEvent),
 }
 
 /// What epoll said about a transport's socket.
@@ -127,12 +142,23 @@ pub(crate) struct LoopBase {
     pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
     watches: RefCell<HashMap<RawFd, Watch>>,
     /// Native transports by edge token.
-    transports: RefCell<HashMap<u32, Own<TcpTransport>>>,
+    transports: RefCell<Transports>,
+    /// TLS connections that were written to since the last batch was over.
+    flushes: RefCell<VecDeque<Own<Tls>>>,
+    datagrams: RefCell<HashMap<u32, Own<UdpTransport>>>,
+    /// Which transport has which descriptor.
+    pub(crate) claims: Claims,
+    /// Sockets that `sock_*` operations wait for.
+    pub(crate) socks: RefCell<Socks>,
     /// The HTTP servers of this loop: what they queue is dealt with after each poll.
     doors: RefCell<Vec<Rc<Door>>>,
     /// None before `_setup` and after `close`.
     driver: RefCell<Option<Driver>>,
     waker: RefCell<Option<Arc<LoopWaker>>>,
+    /// Another thread has scheduled something since the wait began: the GIL is to be taken.
+    called: AtomicBool,
+    /// A thread has woken the loop since then, and the ready queue will be looked at.
+    woken: Cell<bool>,
     /// The task that is taking a step; the step keeps it alive.
     current: Lent,
     /// `asyncio.tasks._current_tasks` holds an entry for this loop.
@@ -142,24 +168,33 @@ pub(crate) struct LoopBase {
     /// User code runs in it.
     in_callback: Cell<bool>,
     pub(crate) task_factory: ObjCell,
-    pub(crate) debug: Cell<bool>,
     stopping: Cell<bool>,
     running: Cell<bool>,
     closed: Cell<bool>,
     /// The coarse clock when the loop last polled, in nanoseconds.
     polled: Cell<u64>,
-    /// A timer may be due before the next poll: the clock is looked at in every turn.
-    hurry: Cell<bool>,
+    attention: Attention,
     /// Turns since then.
     turns: Cell<u32>,
     /// The turn in which the coarse clock is read next.
     next_look: Cell<u32>,
+    /// The turns until the next poll, if nothing else brings it on.
+    per_poll: Cell<u32>,
     /// The process's forks when the run began.
     forks: Cell<u32>,
     /// The virtual clock's nanoseconds, if the loop has one (see `time`).
     virtual_now: Cell<Option<u64>>,
     /// Seconds; debug mode reports callbacks that take longer.
     slow_callback: Cell<f64>,
+    /// `_default_executor`, and its threads if it is one of ours (see `pool::call`).
+    pub(crate) default_executor: ObjCell,
+    pub(crate) default_pool: OwnCell<ThreadPool>,
+    /// `_executor_shutdown_called`
+    pub(crate) executor_ended: Cell<bool>,
+    /// A thread that is woken once the GIL is free, or the next entry is due.
+    late: RefCell<Option<Late>>,
+    /// What other threads may read of the loop at any time.
+    pub(crate) counters: Arc<Counters>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -172,6 +207,8 @@ impl Class for LoopBase {
     fn traverse(&self, visit: &mut Visit) {
         visit.cell(&self.entered);
         visit.cell(&self.task_factory);
+        visit.cell(&self.default_executor);
+        visit.own(&self.default_pool);
         self.ready.for_each(|entry| entry.traverse(visit));
         if let Ok(timers) = self.timers.try_borrow() {
             timers.for_each(|due| visit.obj(due.obj()));
@@ -190,9 +227,22 @@ impl Class for LoopBase {
                 visit.obj(handle.obj());
             }
         }
+        if let Ok(datagrams) = self.datagrams.try_borrow() {
+            for transport in datagrams.values() {
+                visit.obj(transport.obj());
+            }
+        }
+        if let Ok(socks) = self.socks.try_borrow() {
+            socks.traverse(visit);
+        }
         if let Ok(transports) = self.transports.try_borrow() {
             for transport in transports.values() {
                 visit.obj(transport.obj());
+            }
+        }
+        if let Ok(flushes) = self.flushes.try_borrow() {
+            for tls in flushes.iter() {
+                visit.obj(tls.obj());
             }
         }
     }
@@ -201,6 +251,8 @@ impl Class for LoopBase {
         self.empty();
         self.entered.set(None);
         self.task_factory.set(None);
+        self.default_executor.set(None);
+        self.default_pool.set(None);
     }
 }
 
@@ -219,7 +271,7 @@ impl LoopBase {
 
     pub(crate) fn add_timer(&self, deadline: u64, due: Due) -> TimerKey {
         if deadline <= self.near() {
-            self.hurry.set(true);
+            self.attention.set(reason::TIMER, true);
         }
         self.timers.borrow_mut().insert(deadline, due)
     }
@@ -291,6 +343,22 @@ impl LoopBase {
         self.entered.set(entered);
     }
 
+    /// `get_debug()`
+    #[inline(always)]
+    pub(crate) fn is_debug(&self) -> bool {
+        self.attention.has(reason::DEBUG)
+    }
+
+    /// The task that takes a step right now, for use at once.
+    pub(crate) fn stepping(&self) -> Option<Ref<'_>> {
+        self.current.peek()
+    }
+
+    /// Whether entries are recorded from the next one on.
+    pub(crate) fn set_recorded(&self, on: bool) {
+        self.attention.set(reason::RECORD, on);
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.running.get()
     }
@@ -308,15 +376,60 @@ impl LoopBase {
         }
     }
 
+    /// The native task that takes a step.
+    #[inline(always)]
+    pub(crate) fn stepping_task(&self) -> Option<Inst<'_, Task>> {
+        self.current.peek().and_then(Ref::exact::<Task>)
+    }
+
     pub(crate) fn set_stopping(&self) {
         self.stopping.set(true);
     }
 
     /// Wakes the loop from another thread, if it sleeps.
     pub(crate) fn wake(&self) {
+        self.called.store(true, Ordering::Release);
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake();
         }
+    }
+
+    /// As [`LoopBase::wake`], for what the ready queue has got with the GIL held: once is enough until the
+    /// loop has looked there, which it does before it sleeps.
+    pub(crate) fn wake_to_ready(&self) {
+        if !self.woken.replace(true) {
+            self.wake();
+        }
+    }
+
+    /// As [`LoopBase::wake`], but the caller wakes it, when it has given the GIL up.
+    pub(crate) fn announce(&self) -> Option<Arc<LoopWaker>> {
+        self.called.store(true, Ordering::Release);
+        self.waker.borrow().clone()
+    }
+
+    /// Wakes a thread when the loop gives the GIL up or goes on to its next entry; at once if the
+    /// loop does not run here.
+    pub(crate) fn keep_late(&self, late: Late) {
+        if !self.runs_here() {
+            return drop(late);
+        }
+        let before = self.late.replace(Some(late));
+        self.attention.set(reason::LATE, true);
+        drop(before);
+    }
+
+    #[inline(always)]
+    fn wake_late(&self) {
+        if self.attention.has(reason::LATE) {
+            drop(self.take_late());
+        }
+    }
+
+    #[cold]
+    fn take_late(&self) -> Option<Late> {
+        self.attention.set(reason::LATE, false);
+        self.late.take()
     }
 
     /// Runs `work` with the driver. Fails when the loop is closed, or polls in another thread.
@@ -336,25 +449,19 @@ impl LoopBase {
         work(driver).map_err(|e| err::raise_io(&e))
     }
 
+    /// The next turn asks the system for events, whatever is ready.
+    pub(crate) fn poll_next_turn(&self) {
+        self.polled.set(0);
+        self.next_look.set(0);
+    }
+
+    /// Whether Python watches the descriptor (`add_reader`, `add_writer`).
+    pub(crate) fn is_watched(&self, fd: RawFd) -> bool {
+        self.watches.borrow().contains_key(&fd)
+    }
+
     pub(crate) fn add_door(&self, door: Rc<Door>) {
         self.doors.borrow_mut().push(door);
-    }
-
-    /// Registers a native transport's socket; events come as [`Ready::Io`].
-    pub(crate) fn register_transport(&self, fd: RawFd, transport: Own<TcpTransport>) -> PyRes<u32> {
-        let token = self.with_driver(|driver| driver.register_edge(fd))?;
-        let old = self.transports.borrow_mut().insert(token, transport);
-        drop(old);
-        Ok(token)
-    }
-
-    pub(crate) fn deregister_transport(&self, fd: RawFd, token: u32) -> PyRes<()> {
-        let old = self.transports.borrow_mut().remove(&token);
-        drop(old);
-        if self.closed.get() {
-            return Ok(());
-        }
-        self.with_driver(|driver| driver.deregister_edge(fd, token))
     }
 
     /// Takes the first entry out of the ready queue.
@@ -380,6 +487,11 @@ impl LoopBase {
         drop(watches);
         let transports = self.transports.take();
         drop(transports);
+        let flushes = self.flushes.take();
+        drop(flushes);
+        let sockets = (self.datagrams.take(), self.socks.take());
+        drop(sockets);
+        self.claims.clear();
         let doors = self.doors.take();
         drop(doors);
     }
@@ -423,6 +535,10 @@ thread_local! {
 /// The Rondel loop running in this thread. `None` inside a stock loop, or outside any.
 #[inline(always)]
 pub(crate) fn running() -> Option<Own<LoopBase>> {
+    thread::running().or_else(running_by_stack)
+}
+
+fn running_by_stack() -> Option<Own<LoopBase>> {
     CURRENT.with_borrow(|stack| stack.last().cloned())
 }
 
@@ -440,14 +556,15 @@ pub(crate) fn current_task(home: Inst<'_, LoopBase>) -> PyRes<Option<Obj>> {
 /// Whether a native task of a running Rondel loop is what takes a step right now.
 #[inline(always)]
 pub(crate) fn steps_native_task() -> PyRes<bool> {
-    CURRENT.with_borrow(|stack| match stack.last() {
-        None => Ok(false),
-        Some(home) if home.current.is_none() => Ok(false),
-        Some(home) if !home.current_published.get() => Ok(true),
-        // A stock eager task may be running inside the native one.
-        Some(home) => Ok(match (current_task(home.inst())?, home.current.peek()) {
-            (Some(a), Some(b)) => a.borrow().is(b),
-            _ => false,
-        }),
+    let Some(home) = running() else {
+        return Ok(false);
+    };
+    if home.current.is_none() || !home.current_published.get() {
+        return Ok(!home.current.is_none());
+    }
+    // A stock eager task may be running inside the native one.
+    Ok(match (current_task(home.inst())?, home.current.peek()) {
+        (Some(a), Some(b)) => a.borrow().is(b),
+        _ => false,
     })
 }

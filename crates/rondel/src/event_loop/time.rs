@@ -10,6 +10,7 @@
 //! What a loop without one pays: a load and a branch where the clock is read, and a branch where it
 //! would wait. All of it runs with the GIL held.
 
+use super::attention::reason;
 use super::{CURRENT, LoopBase, NEAR, seconds_to_ns};
 use rondel_core::clock;
 use rondel_ffi::{Inst, Obj, PyRes};
@@ -34,13 +35,16 @@ pub(crate) fn now_seconds() -> f64 {
     in_seconds(now())
 }
 
-/// Whether that time (seconds on the running loop's clock) is not after [`now`]. A deadline that is far
-/// from the coarse clock, as most are, is known without the precise one, which costs five times as much.
+/// That time (seconds on the running loop's clock) in nanoseconds, if it is after [`now`]. A deadline that
+/// is far from the coarse clock, as most are, is known without the precise one, which costs five times as
+/// much.
 #[inline(always)]
-pub(crate) fn has_come(when: f64) -> bool {
-    let far = !ANY_VIRTUAL.load(Ordering::Relaxed)
-        && seconds_to_ns(when) > clock::coarse().saturating_add(NEAR);
-    !far && when <= now_seconds()
+pub(crate) fn ahead(when: f64) -> Option<u64> {
+    let deadline = seconds_to_ns(when);
+    let far =
+        !ANY_VIRTUAL.load(Ordering::Relaxed) && deadline > clock::coarse().saturating_add(NEAR);
+    let over = !far && when <= now_seconds();
+    (!over).then_some(deadline)
 }
 
 #[cold]
@@ -88,6 +92,6 @@ impl LoopBase {
 pub(super) fn use_virtual_clock(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     ANY_VIRTUAL.store(true, Ordering::Relaxed);
     slf.virtual_now.set(Some(0));
-    slf.hurry.set(true);
+    slf.attention.set(reason::TIMER, true);
     Ok(Obj::none())
 }

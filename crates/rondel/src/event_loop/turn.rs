@@ -14,25 +14,35 @@
 //! The current task is published lazily. Stock `asyncio.current_task()` looks it up in a dictionary
 //! keyed by the loop; to look there it asks for the loop's hash, and that is when we write the entry.
 
+use super::attention::reason;
 use super::{CURRENT, Due, IoEvent, LoopBase, NEAR, Ready, closed_error};
 use crate::consts::{names, stock};
+use crate::inspect::record;
+use crate::net::tls;
 use crate::packed::Entry;
-use crate::{future, handle, meter, task};
+use crate::server::Door;
+use crate::{future, handle, inspect, meter, task};
 use rondel_core::clock;
-use rondel_core::driver;
+use rondel_core::driver::{self, Driver};
 use rondel_ffi::err::{self, Builtin};
-use rondel_ffi::{Inst, Obj, PyRes, Raised, Ref, gil, local, value};
-use std::sync::atomic::{AtomicU32, Ordering};
+use rondel_ffi::{Inst, Obj, PyRes, Raised, Ref, gil, local, thread, value};
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// While callbacks are ready, the system is asked for events (and Python for signals) after this many
-/// turns, or when the coarse clock has ticked since the last time (1 to 4 ms), whichever is first. A
-/// poll costs 120 to 170 ns, reading the precise clock 25 to 40, the coarse one 5.
+/// turns (after one, if it had more than one poll takes), or when the coarse clock has ticked since the
+/// last time (1 to 4 ms), whichever is first. A poll costs 120 to 170 ns, reading the precise clock 25 to
+/// 40, the coarse one 5.
 const TURNS_PER_POLL: u32 = 64;
 
-/// The coarse clock is read every so many turns; every turn while turns are found to be long, that is
-/// when it has ticked since the last poll.
-const TURNS_PER_LOOK: u32 = 4;
+/// As many at most: each poll in a row that finds nothing doubles the turns until the next.
+const QUIET_TURNS_PER_POLL: u32 = 256;
+
+/// The coarse clock is read so many times between two polls; every turn while turns are found to be
+/// long, that is when it has ticked since the last poll.
+const LOOKS_PER_POLL: u32 = 16;
 
 /// A batch of more entries than this has its room given back when it is over: some 30 bytes for each
 /// of 100 000 tasks that were started at once and now wait.
@@ -48,6 +58,8 @@ fn forks() -> u32 {
 /// In a forked child: no loop runs here, and one that goes on running says that it must not.
 pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    thread::forget();
+    inspect::forked();
     let inherited = CURRENT.take();
     drop(inherited);
 }
@@ -70,27 +82,36 @@ pub(super) fn run(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
         return Err(Builtin::Runtime.raise("This event loop is already running"));
     }
     slf.forks.set(forks());
+    slf.attention.set(reason::RECORD, record::on());
+    // A callback that ended the run before this may not have been over.
+    slf.in_callback.set(false);
     // The first turn polls: what has arrived since the last run is seen by the shortest run.
     slf.polled.set(0);
     slf.next_look.set(1);
+    slf.per_poll.set(TURNS_PER_POLL);
     CURRENT.with_borrow_mut(|stack| stack.push(slf.own()));
     let _running = Running(slf);
-    let result = turns(slf);
+    let _shown = inspect::runs(slf)?;
+    let result = thread::during(slf, |mark| turns(slf, mark));
     slf.stopping.set(false);
+    slf.wake_late();
     slf.show_left();
     match result {
         Ok(()) => slf.leave().map(|()| Obj::none()),
         Err(raised) => {
             let exc = raised.fetch();
+            tls::end_of_batch(slf)?;
             slf.leave()?;
             Err(err::raise_instance(exc.borrow()))
         }
     }
 }
 
-fn turns(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+fn turns(slf: Inst<'_, LoopBase>, mark: &thread::Mark<'_>) -> PyRes<()> {
     let mut ready = driver::Ready::default();
     loop {
+        // Another thread's loop may have run since, or one within a callback of this.
+        mark.again();
         turn(slf, &mut ready)?;
         if slf.stopping.get() {
             return Ok(());
@@ -109,28 +130,51 @@ fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
     if idle || turns >= slf.next_look.get() {
         look(slf, idle, turns, ready)?;
     }
-    if slf.hurry.get() {
+    if slf.attention.has(reason::TIMER) {
         due_timers(slf);
     }
-    batch(slf)
+    batch(slf)?;
+    if slf.attention.has(reason::FLUSH) {
+        tls::end_of_batch(slf)?;
+    }
+    Ok(())
 }
 
 /// Polls, if it is time to.
+#[inline(never)]
 fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Ready) -> PyRes<()> {
+    let per_poll = slf.per_poll.get();
     let ticked = clock::coarse() != slf.polled.get();
-    if !idle && !ticked && turns < TURNS_PER_POLL {
-        slf.next_look.set(turns + TURNS_PER_LOOK);
+    if !idle && !ticked && !ready.full && turns < per_poll {
+        slf.next_look.set(turns + per_poll / LOOKS_PER_POLL);
         return Ok(());
     }
     // Python code sees signals by itself; this is for turns that ran none.
     err::check_signals()?;
+    tls::end_of_batch(slf)?; // what a signal's handler wrote
+    // A signal's handler may have scheduled something.
+    let idle = idle && slf.ready.is_empty() && !slf.stopping.get();
+    let before = slf.ready.len();
+    let (timers, tasks) = (slf.timers.borrow().len(), slf.tasks.borrow().len());
+    slf.counters.poll(turns, before, timers, tasks);
     poll(slf, idle, ready)?;
     slf.turns.set(0);
     slf.polled.set(clock::coarse());
-    slf.hurry
-        .set(slf.is_virtual() || !slf.timers.borrow().none_until(slf.near()));
-    let long = ticked && !idle && turns < TURNS_PER_POLL;
-    slf.next_look.set(if long { 1 } else { TURNS_PER_LOOK });
+    let near = slf.is_virtual() || !slf.timers.borrow().none_until(slf.near());
+    slf.attention.set(reason::TIMER, near);
+    let quiet = !idle && slf.ready.len() == before && slf.doors.borrow().is_empty();
+    let next = if quiet {
+        (per_poll * 2).min(QUIET_TURNS_PER_POLL)
+    } else {
+        TURNS_PER_POLL
+    };
+    slf.per_poll.set(next);
+    let long = ticked && !idle && turns < per_poll;
+    slf.next_look.set(if long || ready.full {
+        1
+    } else {
+        next / LOOKS_PER_POLL
+    });
     Ok(())
 }
 
@@ -143,6 +187,11 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
         ));
     }
     gil::release_orphans();
+    if idle {
+        slf.leave()?;
+    }
+    // What was freed by these may have scheduled something.
+    let idle = idle && slf.ready.is_empty() && !slf.stopping.get();
     let timeout = if idle {
         let next = slf.timers.borrow_mut().next_deadline();
         if slf.is_virtual() {
@@ -160,21 +209,40 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
         return Err(closed_error());
     };
     let doors = slf.doors.borrow();
-    let arrived = || doors.iter().any(|door| door.has_arrivals());
     // Short polls keep the GIL: giving it up and taking it back costs more than the call.
     let short = timeout == Some(Duration::ZERO) && !active.has_woken();
     let polled = if short {
-        active.turn(timeout, ready)
+        let polled = active.turn(timeout, ready);
+        take_answers(&doors);
+        polled
     } else {
         slf.leave()?;
-        gil::detached(|| {
-            // Responses go out before the wait; what came in by that ends it.
-            if active.has_woken() && (active.run_futures() || arrived()) {
-                return active.turn(Some(Duration::ZERO), ready);
-            }
-            active.turn(timeout, ready)
-        })
+        // The GIL is not given up between the look at the ready queue and these.
+        slf.called.store(false, Ordering::Relaxed);
+        slf.woken.set(false);
+        let called = &slf.called;
+        let counters = &*slf.counters;
+        counters.sleeps(clock::coarse());
+        let late = slf.take_late();
+        let recorded = record::on();
+        if recorded {
+            record::polls(false);
+        }
+        let polled = gil::detached(|| {
+            drop(late);
+            let polled = wait(active, &doors, called, timeout, ready);
+            counters.wakes(clock::coarse());
+            polled
+        });
+        if recorded {
+            record::polls(true);
+        }
+        polled
     };
+    slf.attention.set(reason::RECORD, record::on());
+    if slf.attention.has(reason::RECORD) {
+        record::looks();
+    }
     drop(driver);
     drop(doors);
     local::bury();
@@ -183,8 +251,9 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
     for event in &ready.fds {
         queue_watchers(slf, event);
     }
+    slf.transports.borrow().fetch_ahead(&ready.edges);
     for event in &ready.edges {
-        let transport = slf.transports.borrow().get(&event.token).cloned();
+        let transport = slf.transports.borrow().get(event.token).cloned();
         if let Some(transport) = transport {
             let read_closed = event.read_closed || event.error;
             let event = IoEvent {
@@ -193,6 +262,8 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
                 read_closed,
             };
             slf.push(Ready::Io(transport, event));
+        } else if !crate::net::sock::on_edge(slf, event)? {
+            queue_datagrams(slf, event);
         }
     }
     if idle && slf.is_virtual() && slf.ready.is_empty() {
@@ -201,16 +272,91 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
     err::check_signals()
 }
 
+/// What threads have answered goes out; whether there was something.
+fn take_answers(doors: &[Rc<Door>]) -> bool {
+    let mut some = false;
+    for door in doors {
+        some |= door.take_answers();
+    }
+    some
+}
+
+/// Waits, without the GIL, until there is something for Python: an event, a request for the
+/// application, a call from another thread, the end of the timeout. Rust futures and what threads
+/// answer are dealt with meanwhile, however often: for them the GIL is not taken, which threads full
+/// of Python may hold for long. Only when much memory waits for the GIL to be released is it taken.
+fn wait(
+    driver: &mut Driver,
+    doors: &[Rc<Door>],
+    called: &AtomicBool,
+    timeout: Option<Duration>,
+    ready: &mut driver::Ready,
+) -> io::Result<()> {
+    let deadline = timeout.map(|timeout| clock::now().saturating_add(nanoseconds(timeout)));
+    let arrived = || doors.iter().any(|door| door.has_arrivals());
+    // Responses go out before the wait; what came in by that ends it.
+    let mut left = if driver.has_woken() && (driver.run_futures() || arrived()) {
+        Some(Duration::ZERO)
+    } else {
+        timeout
+    };
+    // Requests among what came in wait for no event.
+    doors.iter().for_each(|door| door.send_off());
+    loop {
+        driver.turn(left, ready)?;
+        while take_answers(doors) && driver.has_woken() {
+            driver.run_futures();
+        }
+        let called = called.load(Ordering::Acquire) || gil::has_many_orphans();
+        if !ready.is_empty() || arrived() || called {
+            return Ok(());
+        }
+        left = match deadline {
+            None => None,
+            Some(deadline) => match deadline.saturating_sub(clock::now()) {
+                0 => return Ok(()),
+                left => Some(Duration::from_nanos(left)),
+            },
+        };
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Lets each server's requests in.
 fn enter_doors(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+    if slf.doors.borrow().iter().any(|door| door.has_arrivals()) {
+        // A short poll keeps the last callback's context entered; a request has no part in that.
+        slf.leave()?;
+    }
     let mut i = 0;
     loop {
         let door = slf.doors.borrow().get(i).cloned();
         match door {
             None => return Ok(()),
-            Some(door) => door.enter(slf)?,
+            Some(door) if door.is_finished() => {
+                let finished = slf.doors.borrow_mut().remove(i);
+                drop(finished);
+            }
+            Some(door) => {
+                door.enter(slf)?;
+                i += 1;
+            }
         }
-        i += 1;
+    }
+}
+
+fn queue_datagrams(slf: Inst<'_, LoopBase>, event: &driver::EdgeEvent) {
+    let transport = slf.datagrams.borrow().get(&event.token).cloned();
+    if let Some(transport) = transport {
+        let event = IoEvent {
+            readable: event.readable || event.error,
+            writable: event.writable || event.error,
+            read_closed: false,
+        };
+        slf.push(Ready::Datagrams(transport, event));
     }
 }
 
@@ -246,16 +392,20 @@ impl LoopBase {
     }
 }
 
+#[inline(never)]
 fn due_timers(slf: Inst<'_, LoopBase>) {
     let next = slf.timers.borrow_mut().next_deadline();
     if !slf.is_virtual() && next.is_none_or(|deadline| deadline > slf.near()) {
-        slf.hurry.set(false);
+        slf.attention.set(reason::TIMER, false);
         return;
     }
     if next.is_none() {
         return;
     }
     let now = slf.now();
+    if let Some(late) = next.and_then(|deadline| now.checked_sub(deadline)) {
+        slf.counters.late(late);
+    }
     loop {
         let due = slf.timers.borrow_mut().pop_due(now);
         match due {
@@ -268,15 +418,17 @@ fn due_timers(slf: Inst<'_, LoopBase>) {
 #[inline(always)]
 fn batch(slf: Inst<'_, LoopBase>) -> PyRes<()> {
     let count = slf.ready.len();
+    let counters = &*slf.counters;
     for _ in 0..count {
+        counters.step();
+        if slf.attention.has(reason::EACH) {
+            watched(slf)?;
+            continue;
+        }
         let Some(entry) = slf.pop() else {
             return Ok(());
         };
-        if slf.debug.get() {
-            timed(slf, entry.moved())?;
-        } else {
-            execute(slf, entry)?;
-        }
+        execute(slf, entry)?;
     }
     if count > CROWD {
         slf.ready.trim();
@@ -297,15 +449,20 @@ fn failed(slf: Inst<'_, LoopBase>, raised: Raised) -> PyRes<()> {
     let message = value::str("Exception in the event loop's handling of a task or a future")?;
     value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
     value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
-    future::call_handler(slf.obj(), context.borrow())
+    future::call_handler_in_except(slf.obj(), context.borrow(), exc.borrow())
 }
 
 #[inline(always)]
 fn execute(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
-    let entry = match entry.into_step() {
-        Ok(task) => return task::step(slf, task, None).or_else(|raised| failed(slf, raised)),
-        Err(entry) => entry,
-    };
+    match entry.into_step() {
+        Ok(task) => task::step(slf, task, None).or_else(|raised| failed(slf, raised)),
+        Err(entry) => other(slf, entry.moved()),
+    }
+}
+
+/// Whatever is no plain step: apart, so that a step has the registers.
+#[inline(never)]
+fn other(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
     let outcome = match entry.unpack() {
         Ready::Step(task) => task::step(slf, task, None),
         // It has told the handler itself.
@@ -319,8 +476,45 @@ fn execute(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
         Ready::Hop(hop, future) => crate::primitives::hops::run(hop, future),
         Ready::Alarm(alarm) => crate::primitives::hops::ring(alarm),
         Ready::Io(transport, event) => crate::net::tcp::on_event(slf, transport, event),
+        Ready::Datagrams(transport, event) => crate::net::udp::on_event(slf, transport, event),
     };
     outcome.or_else(|raised| failed(slf, raised))
+}
+
+/// The next entry, with what is to be seen to before it and around it.
+#[cold]
+#[inline(never)]
+fn watched(slf: Inst<'_, LoopBase>) -> PyRes<()> {
+    slf.wake_late();
+    match slf.pop() {
+        None => Ok(()),
+        Some(entry) if slf.attention.has(reason::RECORD) => recorded(slf, entry),
+        Some(entry) => noticed(slf, entry),
+    }
+}
+
+fn noticed(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+    if slf.is_debug() {
+        timed(slf, entry)
+    } else {
+        execute(slf, entry)
+    }
+}
+
+/// Tells the recorder of the entry's beginning and end.
+fn recorded(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+    let subject = entry.peek(|entry| record::begins(slf, entry));
+    let outcome = noticed(slf, entry);
+    // A step's error stays set meanwhile: only what ends the loop is left here.
+    match outcome {
+        Ok(()) => record::ends(slf, &subject),
+        Err(raised) => {
+            let exc = raised.fetch();
+            record::ends(slf, &subject);
+            return Err(err::raise_instance(exc.borrow()));
+        }
+    }
+    Ok(())
 }
 
 /// Debug mode: reports a callback that took too long, as asyncio words it.

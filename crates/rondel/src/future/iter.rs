@@ -18,6 +18,12 @@ pub(crate) struct FutureIter {
     future: OwnCell<Future>,
 }
 
+impl FutureIter {
+    pub(crate) fn awaited(&self) -> Option<Own<Future>> {
+        self.future.get()
+    }
+}
+
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 

@@ -49,7 +49,7 @@ pub(crate) fn init_on(slf: Inst<'_, Future>, loop_: Option<Ref<'_>>) -> PyRes<()
     let debug = match loop_.borrow().cast::<LoopBase>() {
         Some(home) => {
             slf.home.set(Some(home.own()));
-            home.debug.get()
+            home.is_debug()
         }
         None => {
             let debug = call::method(names().get_debug.borrow(), [loop_.borrow()])?
@@ -120,7 +120,7 @@ pub(crate) fn set_by(
         .and_then(Ref::exact::<Future>)
         .filter(|fut| !fut.done() && fut.home.peek().is_some_and(|own| own.obj().is(home.obj())))?;
     // Debug mode looks at the stack for the handles of callbacks, by Python code.
-    if home.debug.get() {
+    if home.is_debug() {
         return None;
     }
     Some(finish(fut, State::Finished, Some(result.own())))

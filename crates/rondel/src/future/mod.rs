@@ -29,13 +29,13 @@ mod layout;
 mod methods;
 mod report;
 
-pub(crate) use iter::raise_thrown;
+pub(crate) use iter::{FutureIter, raise_thrown};
 pub(crate) use layout::{Placement, REST_PLACE, STOCK_STATE};
 pub(crate) use methods::init_on as methods_init_on;
 pub(crate) use methods::{
     awaited, build, class_getitem_def, future_methods, future_properties, set_by,
 };
-pub(crate) use report::call_handler;
+pub(crate) use report::{call_handler, call_handler_in_except};
 
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
@@ -115,7 +115,8 @@ pub(crate) struct Future {
     stock_loop: Cell<usize>,
     /// The Rondel loop it belongs to; none before `__init__` or on another loop.
     pub(crate) home: OwnCell<LoopBase>,
-    /// The result, or the exception of a failed future.
+    /// The result, or the exception of a failed future. While it is pending: what it stands for (the
+    /// function of a thread), if that is worth a word.
     pub(crate) result: ObjCell,
     pub(crate) first: CallbackCell,
     rare: OnceCell<Box<Rare>>,
@@ -265,6 +266,18 @@ impl Future {
         self.rare.get().map(Box::as_ref)
     }
 
+    /// Remembers what is waited for by a pending future, for the inspector: where its result will be.
+    pub(crate) fn stands_for(&self, what: &Obj) {
+        if !self.done() {
+            self.result.set(Some(what.clone()));
+        }
+    }
+
+    /// What was remembered.
+    pub(crate) fn subject(&self) -> Option<Obj> {
+        if self.done() { None } else { self.result.get() }
+    }
+
     /// Whether `__init__` has run.
     pub(crate) fn initialised(&self) -> bool {
         !self.home.is_none() || self.rare_opt().is_some_and(|r| r.foreign_loop.is_some())
@@ -312,17 +325,24 @@ impl<T: Extends<Future>> AsFuture for Own<T> {
 /// A pending future on a Rondel loop, as `loop.create_future()` makes it.
 #[inline(always)]
 pub(crate) fn create(home: Inst<'_, LoopBase>) -> PyRes<Own<Future>> {
-    let future = rondel_ffi::class::alloc_with(|| Future::on(home, Kind::Future), true)?;
-    if home.debug.get() {
+    let future = stand_in(home)?;
+    if home.is_debug() {
         remember_source(future.inst())?;
     }
     Ok(future)
 }
 
-/// Debug mode: keeps where a future was created.
+/// The same, nowhere created: debug mode would name the place where it was merely looked at.
+#[inline(always)]
+pub(crate) fn stand_in(home: Inst<'_, LoopBase>) -> PyRes<Own<Future>> {
+    rondel_ffi::class::alloc_with(|| Future::on(home, Kind::Future), true)
+}
+
+/// Debug mode: keeps where a future was created, to the outermost frame and with the lines' text, as
+/// asyncio's C future does: a report may come when the interpreter ends and can read no files.
 #[cold]
 pub(crate) fn remember_source(fut: Inst<'_, Future>) -> PyRes<()> {
-    let stack = call::call0(stock().extract_stack.borrow())?;
+    let stack = call::call0(stock().whole_stack.borrow())?;
     fut.rare().source_traceback.set(Some(stack));
     Ok(())
 }

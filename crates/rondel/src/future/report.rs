@@ -3,7 +3,7 @@
 use super::{Future, Kind};
 use crate::consts::names;
 use crate::event_loop;
-use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
+use rondel_ffi::{Inst, Obj, PyRes, Ref, call, err, value};
 
 /// `Task exception was never retrieved`, through the loop's exception handler.
 #[cold]
@@ -58,4 +58,10 @@ pub(crate) fn call_handler(loop_: Ref<'_>, context: Ref<'_>) -> PyRes<()> {
     }
     let _none: Obj = call::method(names().call_exception_handler.borrow(), [loop_, context])?;
     Ok(())
+}
+
+/// The same for an exception that has just come out of a callback: it is being handled meanwhile, as
+/// where asyncio catches it. `sys.exc_info()` has it, and an error of the handler's has it as context.
+pub(crate) fn call_handler_in_except(loop_: Ref<'_>, context: Ref<'_>, exc: Ref<'_>) -> PyRes<()> {
+    err::while_handling(exc, || call_handler(loop_, context))
 }

@@ -28,7 +28,7 @@ use crate::primitives::hops::{Alarm, Hop};
 use crate::task::{Task, Waiter};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::Visit;
-use rondel_ffi::{Class, Obj, Own};
+use rondel_ffi::{Class, Inst, Obj, Own};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 
@@ -56,6 +56,7 @@ fn pack_hop(hop: Hop) -> (usize, Obj) {
         Hop::ToThread(future) => (5, future),
         Hop::CancelThread(future) => (6, future),
         Hop::FromThread(future) => (7, future),
+        Hop::Called(call) => (8, call.into_obj()),
     }
 }
 
@@ -73,7 +74,8 @@ unsafe fn unpack_hop(tag: usize, obj: Obj) -> Hop {
             4 => Hop::ShieldOuter(back(obj)),
             5 => Hop::ToThread(obj),
             6 => Hop::CancelThread(obj),
-            _ => Hop::FromThread(obj),
+            7 => Hop::FromThread(obj),
+            _ => Hop::Called(back(obj)),
         }
     }
 }
@@ -93,8 +95,31 @@ mod entry {
     pub(super) const ALARM_COMPLETED: usize = 9;
     /// With the event's bits from `EVENT` on.
     pub(super) const IO: usize = 10;
+    /// The same.
+    pub(super) const DATAGRAMS: usize = 11;
     pub(super) const HOP: usize = 16;
     pub(super) const EVENT: u32 = 8;
+}
+
+impl IoEvent {
+    /// As bits of a tag.
+    #[inline(always)]
+    fn bits(self) -> usize {
+        let bits = usize::from(self.readable)
+            | usize::from(self.writable) << 1
+            | usize::from(self.read_closed) << 2;
+        bits << entry::EVENT
+    }
+
+    #[inline(always)]
+    fn from_bits(tag: usize) -> IoEvent {
+        let bits = tag >> entry::EVENT;
+        IoEvent {
+            readable: bits & 1 != 0,
+            writable: bits & 2 != 0,
+            read_closed: bits & 4 != 0,
+        }
+    }
 }
 
 /// One entry of the ready queue. It is not dropped by itself: [`Entry::unpack`] gives what it holds.
@@ -144,10 +169,10 @@ impl Entry {
                 Entry::new(entry::ALARM_COMPLETED, source.into_obj(), None)
             }
             Ready::Io(transport, event) => {
-                let bits = usize::from(event.readable)
-                    | usize::from(event.writable) << 1
-                    | usize::from(event.read_closed) << 2;
-                Entry::new(entry::IO | bits << entry::EVENT, transport.into_obj(), None)
+                Entry::new(entry::IO | event.bits(), transport.into_obj(), None)
+            }
+            Ready::Datagrams(transport, event) => {
+                Entry::new(entry::DATAGRAMS | event.bits(), transport.into_obj(), None)
             }
         }
     }
@@ -194,17 +219,10 @@ impl Entry {
                 (hop, Some(future)) => {
                     Ready::Hop(unpack_hop(hop - entry::HOP, first), back(future))
                 }
-                (_io, None) => {
-                    let bits = self.tag >> entry::EVENT;
-                    Ready::Io(
-                        back(first),
-                        IoEvent {
-                            readable: bits & 1 != 0,
-                            writable: bits & 2 != 0,
-                            read_closed: bits & 4 != 0,
-                        },
-                    )
+                (entry::DATAGRAMS, None) => {
+                    Ready::Datagrams(back(first), IoEvent::from_bits(self.tag))
                 }
+                (_io, None) => Ready::Io(back(first), IoEvent::from_bits(self.tag)),
             }
         }
     }
@@ -272,6 +290,17 @@ impl CallbackCell {
     #[inline(always)]
     pub(crate) fn wakes(&self) -> bool {
         self.second.get().addr() == callback::WAKE && !self.is_none()
+    }
+
+    /// Looks at a [`Callback::Wake`]'s task. `look` runs no Python code and leaves the cell alone.
+    #[inline(always)]
+    pub(crate) fn peek_wake(&self, look: impl FnOnce(Inst<'_, Task>)) {
+        if self.wakes() {
+            // SAFETY: the tag was written beside a task, whose reference stays the cell's.
+            let task =
+                ManuallyDrop::new(unsafe { back::<Task>(Obj::from_ptr(self.first.get().cast())) });
+            look(task.inst());
+        }
     }
 
     /// Sets the content; the old one is dropped after the cell holds the new one.

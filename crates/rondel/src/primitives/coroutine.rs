@@ -20,9 +20,11 @@ use rondel_ffi::call::{self, Sent};
 use rondel_ffi::class::{TypeBuilder, Visit, alloc_with, peek};
 use rondel_ffi::err::{self, Builtin, Raised};
 use rondel_ffi::freelist::FreeList;
+use rondel_ffi::gil::GilStatic;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, value};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 /// What a machine does next.
@@ -412,8 +414,47 @@ fn nothing<M: Machine>(_slf: Inst<'_, Coroutine<M>>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
+/// A native coroutine as the inspector sees it.
+pub(crate) struct View {
+    /// Its `__qualname__`.
+    pub(crate) name: &'static str,
+    /// What it is suspended in.
+    pub(crate) awaited: Option<Obj>,
+}
+
+type Look = fn(Ref<'_>) -> Option<View>;
+
+/// The classes of native coroutines, by their type's address.
+static LOOKS: GilStatic<RefCell<HashMap<usize, Look>>> = GilStatic::new();
+
+/// What the object is, if it is a native coroutine. Runs no Python code.
+pub(crate) fn view(obj: Ref<'_>) -> Option<View> {
+    let looks = LOOKS.get()?.borrow();
+    looks.get(&(obj.type_ptr() as usize))?(obj)
+}
+
+fn look<M: Machine>(obj: Ref<'_>) -> Option<View> {
+    let slf = obj.exact::<Coroutine<M>>()?;
+    Some(View {
+        name: M::NAME,
+        awaited: awaited(slf).ok().filter(|awaited| !awaited.is_none()),
+    })
+}
+
 /// Builds the type of one machine's coroutines.
 pub(crate) fn build<M: Machine>() -> PyRes<Obj> {
+    let ty = build_type::<M>()?;
+    if LOOKS.get().is_none() {
+        LOOKS.set(RefCell::default());
+    }
+    if let Some(looks) = LOOKS.get() {
+        let mut looks = looks.borrow_mut();
+        looks.insert(ty.as_ptr() as usize, look::<M>);
+    }
+    Ok(ty)
+}
+
+fn build_type<M: Machine>() -> PyRes<Obj> {
     let [next, send_slot] = method::resume::<Coroutine<M>, _>(resume::<M>);
     TypeBuilder::<Coroutine<M>>::new(M::TYPE)
         .with(method::unary::<Coroutine<M>, _>(Unary::Iter, itself::<M>))

@@ -31,6 +31,20 @@ pub(crate) struct Gather {
     message: ObjCell,
 }
 
+impl Gather {
+    /// How many children are done, and how many there are.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        (self.finished.get(), self.expected.get())
+    }
+
+    /// Looks at each child. `look` must run no Python code.
+    pub(crate) fn for_each_child(&self, mut look: impl FnMut(Inst<'_, Future>)) {
+        if let Ok(children) = self.children.try_borrow() {
+            children.iter().for_each(|child| look(child.inst()));
+        }
+    }
+}
+
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
 
@@ -96,7 +110,7 @@ pub(super) fn gather(args: Args<'_>) -> PyRes<Obj> {
         },
         true,
     )?;
-    if home.debug.get() {
+    if home.is_debug() {
         future::remember_source(outer.inst().up())?;
     }
     collect(home.inst(), &outer, args.positional())
@@ -111,6 +125,10 @@ fn collect(home: Inst<'_, LoopBase>, outer: &Own<Gather>, awaitables: &[Ref<'_>]
             awaitables[..i]
                 .iter()
                 .position(|earlier| earlier.is(*awaitable))
+        } else if awaitable.refcount() == 1 {
+            // One reference, the call's: it stands here and nowhere else. So do the coroutines of a
+            // crowd that is made for the call, and a table of them costs 80 ns for each.
+            None
         } else {
             seen.insert(awaitable.as_ptr(), i)
         };

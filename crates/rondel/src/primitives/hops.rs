@@ -12,6 +12,7 @@ use super::{as_completed, shield, threads, wait};
 use crate::consts::names;
 use crate::event_loop::{self, Due, LoopBase};
 use crate::future::{self, Callback, Future, State};
+use crate::pool::{self, call::Call};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::{self, BoundDef};
@@ -37,6 +38,8 @@ pub(crate) enum Hop {
     CancelThread(Obj),
     /// It gets the outcome of this future of a thread. Pushed by that thread, not by a done future.
     FromThread(Obj),
+    /// It gets the outcome of this call of the default executor. Pushed by the thread that made it.
+    Called(Own<Call>),
 }
 
 /// What a timer does when it is due.
@@ -59,6 +62,7 @@ impl Hop {
             Hop::ToThread(future) | Hop::CancelThread(future) | Hop::FromThread(future) => {
                 future.borrow()
             }
+            Hop::Called(call) => call.obj(),
         }
     }
 
@@ -99,6 +103,7 @@ pub(crate) fn run(hop: Hop, fut: Own<Future>) -> PyRes<()> {
         Hop::ToThread(thread) => threads::to_thread_future(thread.borrow(), fut.inst()),
         Hop::CancelThread(thread) => threads::cancel_thread_future(thread.borrow(), fut.inst()),
         Hop::FromThread(thread) => threads::from_thread_future(thread.borrow(), fut.inst()),
+        Hop::Called(call) => pool::call::deliver(call, fut.inst()),
     }
 }
 

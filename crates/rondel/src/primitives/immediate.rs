@@ -1,35 +1,42 @@
-//! An awaitable that finishes at once: what a native coroutine method returns when it need not wait.
+//! The awaitables of `async with timeout()`: they finish at once.
+//!
+//! That of `__aenter__()` enters the Timeout when it is awaited, as the coroutine that asyncio has there.
+//! That of `__aexit__()` has nothing left to do; one serves all.
 
+use super::timeout::{self, Timeout};
 use rondel_ffi::call::Sent;
-use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc_with};
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::freelist::FreeList;
+use rondel_ffi::gil::GilStatic;
 use rondel_ffi::method::{self, Args, Unary};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, PyRes, Ref};
-use std::cell::Cell;
-
-/// Given the value, does what is left to do when it is awaited.
-type Work = fn(Ref<'_>) -> PyRes<Obj>;
 
 #[derive(Default)]
 pub(crate) struct Immediate {
+    /// To be entered.
+    timeout: OwnCell<Timeout>,
+    /// To be given, where there is nothing to enter; None if empty.
     value: ObjCell,
-    work: Cell<Option<Work>>,
 }
 
 static CELL: ClassCell = ClassCell::new();
 static FREE: FreeList = FreeList::new();
+/// Gives None, to everybody.
+static DONE: GilStatic<Obj> = GilStatic::new();
 
 impl Class for Immediate {
-    // What is deferred is `async with timeout()`, whose block has the Timeout's `__aexit__`.
+    // A Timeout that was entered: its block has the bound `__aexit__`.
     const VALUES_LAST: bool = true;
 
     fn cell() -> &'static ClassCell {
         &CELL
     }
     fn traverse(&self, visit: &mut Visit) {
+        visit.own(&self.timeout);
         visit.cell(&self.value);
     }
     fn clear(&self) {
+        self.timeout.set(None);
         self.value.set(None);
     }
     fn freelist() -> Option<&'static FreeList> {
@@ -37,40 +44,42 @@ impl Class for Immediate {
     }
 }
 
-/// `await` of it gives `value` without suspending.
-#[inline(always)]
-pub(crate) fn immediate(value: Obj) -> PyRes<Obj> {
-    Ok(alloc_with(
-        || Immediate {
-            value: ObjCell::new(Some(value)),
-            work: Cell::new(None),
-        },
-        false,
-    )?
-    .into_obj())
+fn make(timeout: Option<Inst<'_, Timeout>>, value: Option<Obj>) -> PyRes<Obj> {
+    let payload = || Immediate {
+        timeout: OwnCell::new(timeout.map(Inst::own)),
+        value: ObjCell::new(value),
+    };
+    Ok(alloc_with(payload, false)?.into_obj())
 }
 
-/// `await` of it runs `work` on `value` and gives the result without suspending.
+/// `await` of it enters the Timeout and gives it.
 #[inline(always)]
-pub(crate) fn deferred(value: Obj, work: Work) -> PyRes<Obj> {
-    Ok(alloc_with(
-        || Immediate {
-            value: ObjCell::new(Some(value)),
-            work: Cell::new(Some(work)),
-        },
-        false,
-    )?
-    .into_obj())
+pub(super) fn entering(timeout: Inst<'_, Timeout>) -> PyRes<Obj> {
+    make(Some(timeout), None)
 }
 
+/// `await` of it gives `value`.
+pub(super) fn immediate(value: Obj) -> PyRes<Obj> {
+    make(None, Some(value))
+}
+
+/// `await` of it gives None.
+#[inline(always)]
+pub(super) fn done() -> PyRes<Obj> {
+    match DONE.get() {
+        Some(done) => Ok(done.clone()),
+        None => make(None, None),
+    }
+}
+
+#[inline(always)]
 fn resume(slf: Inst<'_, Immediate>, _value: Ref<'_>) -> Sent {
-    let value = slf.value.take().unwrap_or_else(Obj::none);
-    match slf.work.take() {
-        None => Sent::Returned(value),
-        Some(work) => match work(value.borrow()) {
-            Ok(result) => Sent::Returned(result),
+    match slf.timeout.take() {
+        Some(timeout) => match timeout::enter(timeout) {
+            Ok(timeout) => Sent::Returned(timeout.into_obj()),
             Err(raised) => Sent::Raised(raised),
         },
+        None => Sent::Returned(slf.value.take().unwrap_or_else(Obj::none)),
     }
 }
 
@@ -79,12 +88,12 @@ fn send(slf: Inst<'_, Immediate>, value: Ref<'_>) -> PyRes<Obj> {
 }
 
 fn throw(slf: Inst<'_, Immediate>, args: Args<'_>) -> PyRes<Obj> {
-    slf.value.set(None);
+    slf.clear();
     Err(crate::future::raise_thrown(args))
 }
 
 fn close(slf: Inst<'_, Immediate>) -> PyRes<Obj> {
-    slf.value.set(None);
+    slf.clear();
     Ok(Obj::none())
 }
 
@@ -94,7 +103,7 @@ fn itself(slf: Inst<'_, Immediate>) -> PyRes<Obj> {
 
 pub(crate) fn build() -> PyRes<Obj> {
     let [next, send_slot] = method::resume::<Immediate, _>(resume);
-    TypeBuilder::<Immediate>::new(c"rondel._rondel.Immediate")
+    let class = TypeBuilder::<Immediate>::new(c"rondel._rondel.Immediate")
         .with(method::unary::<Immediate, _>(Unary::Iter, itself))
         .with(method::unary::<Immediate, _>(Unary::Await, itself))
         .with(next)
@@ -114,5 +123,9 @@ pub(crate) fn build() -> PyRes<Obj> {
             c"Give the await up.",
             close,
         ))
-        .build()
+        .build()?;
+    if DONE.get().is_none() {
+        DONE.set(make(None, None)?);
+    }
+    Ok(class)
 }

@@ -40,6 +40,11 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
+    /// When a sleep that waits is over, in nanoseconds on the loop's clock.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.deadline.get()
+    }
+
     /// The deadline of a sleep that has just yielded itself, once. A sleep that reaches the task in
     /// another way (`yield sleep(1)` in somebody's `__await__`) is nothing that can be waited for.
     #[inline(always)]
@@ -205,7 +210,12 @@ fn throw(slf: Inst<'_, Sleep>, args: Args<'_>) -> PyRes<Obj> {
         && let Some(inner) = slf.inner.get()
     {
         let throw = call::getattr(inner.borrow(), names().throw.borrow())?;
-        return call::call_args(throw.borrow(), &args);
+        let thrown = call::call_args(throw.borrow(), &args);
+        if thrown.is_err() {
+            slf.stage.set(Stage::Over);
+            slf.inner.set(None);
+        }
+        return thrown;
     }
     slf.stage.set(Stage::Over);
     slf.result.set(None);
@@ -250,6 +260,13 @@ fn running(_slf: Inst<'_, Sleep>) -> PyRes<Obj> {
     Ok(Obj::bool(false))
 }
 
+fn suspended(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
+    Ok(Obj::bool(!matches!(
+        slf.stage.get(),
+        Stage::Created | Stage::Over
+    )))
+}
+
 /// Where it was created, as long as it has not delegated.
 fn origin(slf: Inst<'_, Sleep>) -> PyRes<Obj> {
     let origin = match slf.stage.get() {
@@ -289,6 +306,7 @@ pub(crate) fn build() -> PyRes<Obj> {
         .property(method::getter::<Sleep, _>(c"__name__", name))
         .property(method::getter::<Sleep, _>(c"__qualname__", name))
         .property(method::getter::<Sleep, _>(c"cr_running", running))
+        .property(method::getter::<Sleep, _>(c"cr_suspended", suspended))
         .property(method::getter::<Sleep, _>(c"cr_frame", nothing))
         .property(method::getter::<Sleep, _>(c"cr_await", nothing))
         .property(method::getter::<Sleep, _>(c"cr_origin", origin))

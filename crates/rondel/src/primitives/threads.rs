@@ -14,6 +14,7 @@ use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase, Ready};
 use crate::future::{self, Callback, Future, State};
 use crate::handle::ends_loop;
+use crate::pool::{self, call::Work};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::method::{self, Args, BoundDef};
@@ -246,7 +247,8 @@ fn start_task(coro: Ref<'_>, thread: Ref<'_>, loop_: Ref<'_>) -> PyRes<()> {
 /// `to_thread(func, /, *args, **kwargs)`.
 #[derive(Default)]
 pub(crate) struct ToThread {
-    /// `(func, *args)`.
+    func: ObjCell,
+    /// A tuple.
     args: ObjCell,
     /// A dict, if there are any.
     kwargs: ObjCell,
@@ -269,9 +271,13 @@ pub(super) fn to_thread(args: Args<'_>) -> PyRes<Obj> {
         }
         Some(kwargs)
     };
-    let positional = value::tuple_of(args.positional())?;
+    let [func, rest @ ..] = args.positional() else {
+        return call::call_args(stock().to_thread.borrow(), &args);
+    };
+    let rest = value::tuple_of(rest)?;
     coroutine::new(|| ToThread {
-        args: ObjCell::new(Some(positional)),
+        func: ObjCell::new(Some(func.own())),
+        args: ObjCell::new(Some(rest)),
         kwargs: ObjCell::new(kwargs),
     })
 }
@@ -284,10 +290,12 @@ impl Machine for ToThread {
         &CELL
     }
     fn traverse(&self, visit: &mut Visit) {
+        visit.cell(&self.func);
         visit.cell(&self.args);
         visit.cell(&self.kwargs);
     }
     fn clear(&self) {
+        self.func.set(None);
         self.args.set(None);
         self.kwargs.set(None);
     }
@@ -305,23 +313,38 @@ impl Machine for ToThread {
     }
 }
 
-/// `loop.run_in_executor(None, partial(context.run, func, *args, **kwargs))`.
+/// `loop.run_in_executor(None, partial(context.run, func, *args, **kwargs))`; without the detours, where
+/// the loop's own executor serves it.
 fn hand_out(body: &ToThread) -> PyRes<Obj> {
-    let loop_ = match event_loop::running() {
+    let home = event_loop::running();
+    let func = body.func.take().unwrap_or_else(Obj::none);
+    let args = body.args.take().map_or_else(|| value::tuple([]), Ok)?;
+    let kwargs = body.kwargs.take();
+    let context = context::copy_current()?;
+    if let Some(home) = &home {
+        let work = || {
+            Ok(Work {
+                func: func.clone(),
+                args: args.clone(),
+                kwargs: kwargs.clone(),
+                context: Some(context.clone()),
+            })
+        };
+        if let Some(future) = pool::call::to_thread(home.inst(), work)? {
+            return Ok(future);
+        }
+    }
+    let loop_ = match home {
         Some(home) => home.into_obj(),
         None => call::call0(stock().get_running_loop.borrow())?,
     };
-    let context = context::copy_current()?;
-    let run = call::getattr(context.borrow(), names().run.borrow())?;
-    let args = body.args.take().map_or_else(|| value::tuple([]), Ok)?;
-    let mut vector = vec![run];
+    let mut vector = vec![call::getattr(context.borrow(), names().run.borrow())?, func];
     value::for_each(args.borrow(), |arg| {
         vector.push(arg);
         Ok(())
     })?;
     let vector: Vec<Ref<'_>> = vector.iter().map(Obj::borrow).collect();
     let args = value::tuple_of(&vector)?;
-    let kwargs = body.kwargs.take();
     let work = call::call_tuple(
         stock().partial.borrow(),
         args.borrow(),

@@ -9,7 +9,7 @@
 use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready, now_seconds};
 use crate::future::AsFuture;
-use crate::primitives::immediate::{self, immediate};
+use crate::primitives::immediate;
 use crate::task::{self, Task};
 use rondel_core::timers::TimerKey;
 use rondel_ffi::call::Sent;
@@ -17,7 +17,7 @@ use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::{self, Args, Unary};
-use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, callable, value};
 use std::cell::Cell;
 use std::ffi::CStr;
 
@@ -53,10 +53,12 @@ enum Alarm {
     Queued,
 }
 
-#[derive(Default)]
 pub(crate) struct Timeout {
-    /// A float on the loop's clock, or none.
+    /// On the loop's clock, as it was given; empty for none, and while `delayed` says it.
     when: ObjCell,
+    /// The deadline of `timeout(delay)`, of which `when()` makes the float. Not a number for none: an
+    /// `Option` would be put together in two stores and moved in one load, which waits for them.
+    delayed: Cell<f64>,
     task: OwnCell<Task>,
     stage: Cell<Stage>,
     /// `task.cancelling()` on entry.
@@ -90,23 +92,51 @@ impl Class for Timeout {
     }
 }
 
-fn new(when: Option<Obj>) -> PyRes<Obj> {
-    let payload = || Timeout {
-        when: ObjCell::new(when),
-        ..Timeout::default()
-    };
-    Ok(alloc_with(payload, true)?.into_obj())
+impl Timeout {
+    #[inline(always)]
+    fn created(when: Option<Obj>, delayed: f64) -> Timeout {
+        Timeout {
+            when: ObjCell::new(when),
+            delayed: Cell::new(delayed),
+            task: OwnCell::default(),
+            stage: Cell::new(Stage::Created),
+            cancelling: Cell::new(0),
+            alarm: Cell::new(Alarm::Off),
+            void: Cell::new(0),
+            other: ObjCell::default(),
+        }
+    }
+}
+
+impl Default for Timeout {
+    fn default() -> Timeout {
+        Timeout::created(None, f64::NAN)
+    }
+}
+
+#[inline(always)]
+fn new(when: Option<Obj>, delayed: f64) -> PyRes<Obj> {
+    Ok(alloc_with(|| Timeout::created(when, delayed), true)?.into_obj())
 }
 
 /// `timeout(delay)`.
 pub(super) fn timeout(args: Args<'_>) -> PyRes<Obj> {
-    let [delay] = args.bind("timeout", [names().delay.borrow()], 1, 1)?;
+    let delay = match args.positional() {
+        [delay] if args.keyword_count() == 0 => Some(*delay),
+        _ => args.bind("timeout", [names().delay.borrow()], 1, 1)?[0],
+    };
     if !event_loop::steps_native_task()? {
         return call::call_args(stock().timeout.borrow(), &args);
     }
     match delay.and_then(Ref::not_none) {
-        None => new(None),
-        Some(delay) => new(Some(value::float(now_seconds() + value::as_f64(delay)?)?)),
+        None => new(None, f64::NAN),
+        Some(delay) => {
+            let when = now_seconds() + value::as_f64(delay)?;
+            if when.is_nan() {
+                return new(Some(value::float(when)?), when);
+            }
+            new(None, when)
+        }
     }
 }
 
@@ -116,13 +146,38 @@ pub(super) fn timeout_at(args: Args<'_>) -> PyRes<Obj> {
     if !event_loop::steps_native_task()? {
         return call::call_args(stock().timeout_at.borrow(), &args);
     }
-    new(when.and_then(Ref::not_none).map(Ref::own))
+    new(when.and_then(Ref::not_none).map(Ref::own), f64::NAN)
 }
 
 fn init(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<()> {
     let [when] = args.bind("Timeout", [names().when.borrow()], 1, 1)?;
-    slf.when.set(when.and_then(Ref::not_none).map(Ref::own));
+    set_when(slf, when.and_then(Ref::not_none));
     Ok(())
+}
+
+fn set_when(slf: Inst<'_, Timeout>, when: Option<Ref<'_>>) {
+    slf.delayed.set(f64::NAN);
+    slf.when.set(when.map(Ref::own));
+}
+
+/// The deadline as an object.
+fn deadline(slf: Inst<'_, Timeout>) -> PyRes<Option<Obj>> {
+    let seconds = slf.delayed.replace(f64::NAN);
+    if !seconds.is_nan() {
+        slf.when.set(Some(value::float(seconds)?));
+    }
+    Ok(slf.when.get())
+}
+
+/// The deadline in seconds on the loop's clock.
+#[inline(always)]
+fn deadline_seconds(slf: Inst<'_, Timeout>) -> PyRes<Option<f64>> {
+    let seconds = slf.delayed.get();
+    if !seconds.is_nan() {
+        return Ok(Some(seconds));
+    }
+    let when = slf.when.get();
+    when.map(|when| value::as_f64(when.borrow())).transpose()
 }
 
 /// A method of asyncio's own, if that is what serves the task.
@@ -149,7 +204,7 @@ fn when(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     if let Some(when) = by_other(slf, c"when", []) {
         return when;
     }
-    Ok(slf.when.get().unwrap_or_else(Obj::none))
+    Ok(deadline(slf)?.unwrap_or_else(Obj::none))
 }
 
 fn expired(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
@@ -168,9 +223,9 @@ fn repr(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
     }
     let mut info = String::new();
     if slf.stage.get() == Stage::Entered {
-        info = match slf.when.get() {
+        info = match deadline_seconds(slf)? {
             Some(when) => {
-                let rounded = (value::as_f64(when.borrow())? * 1000.0).round() / 1000.0;
+                let rounded = (when * 1000.0).round() / 1000.0;
                 format!(" when={}", value::repr(value::float(rounded)?.borrow())?)
             }
             None => " when=None".to_owned(),
@@ -195,8 +250,11 @@ fn reschedule(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
             );
         }
     }
-    slf.when.set(when.not_none().map(Ref::own));
-    set_alarm(slf)?;
+    set_when(slf, when.not_none());
+    if let Some(home) = slf.task.get().and_then(|task| task.fut().home.get()) {
+        clear_alarm(slf, home.inst());
+        set_alarm(slf, home.inst())?;
+    }
     Ok(Obj::none())
 }
 
@@ -213,21 +271,21 @@ fn clear_alarm(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) {
     }
 }
 
-fn set_alarm(slf: Inst<'_, Timeout>) -> PyRes<()> {
-    let Some(home) = slf.task.peek().and_then(|task| task.fut().home.get()) else {
+/// Sets the alarm, which is off, for the deadline, if there is one.
+#[inline(always)]
+fn set_alarm(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) -> PyRes<()> {
+    let Some(when) = deadline_seconds(slf)? else {
         return Ok(());
     };
-    clear_alarm(slf, home.inst());
-    let Some(when) = slf.when.get() else {
-        return Ok(());
-    };
-    let when = value::as_f64(when.borrow())?;
-    if event_loop::has_come(when) {
-        home.push(Ready::Expire(slf.own()));
-        slf.alarm.set(Alarm::Queued);
-    } else {
-        let key = event_loop::add_deadline(home.inst(), when, Due::Expire(slf.own()));
-        slf.alarm.set(Alarm::Timer(key));
+    match event_loop::ahead(when) {
+        Some(deadline) => {
+            let key = home.add_timer(deadline, Due::Expire(slf.own()));
+            slf.alarm.set(Alarm::Timer(key));
+        }
+        None => {
+            home.push(Ready::Expire(slf.own()));
+            slf.alarm.set(Alarm::Queued);
+        }
     }
     Ok(())
 }
@@ -250,39 +308,52 @@ pub(crate) fn expire(slf: Own<Timeout>) -> PyRes<()> {
 }
 
 /// `__aenter__()`: acts when it is awaited, as the coroutine that asyncio has here.
-fn aenter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
-    immediate::deferred(slf.obj().own(), |timeout| match timeout.cast::<Timeout>() {
-        Some(slf) => enter(slf),
-        None => Err(Builtin::Type.raise("a Timeout was expected")),
-    })
+#[inline(always)]
+fn aenter(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    if !args.is_empty() || args.keyword_count() > 0 {
+        no_arguments(args)?;
+    }
+    immediate::entering(slf)
 }
 
-fn enter(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
+/// Apart, so that what calls it need not copy the arguments, whose words were just written one by one.
+#[cold]
+#[inline(never)]
+fn no_arguments(args: Args<'_>) -> PyRes<()> {
+    let [] = args.bind("Timeout.__aenter__", [], 0, 0)?;
+    Ok(())
+}
+
+/// What the coroutine of `__aenter__()` does; gives the Timeout back.
+#[inline(always)]
+pub(super) fn enter(slf: Own<Timeout>) -> PyRes<Own<Timeout>> {
     if slf.stage.get() != Stage::Created || slf.other.is_some() {
         return Err(Builtin::Runtime.raise("Timeout has already been entered"));
     }
-    let current = match event_loop::running() {
+    let running = event_loop::running();
+    let current = match &running {
         Some(home) => event_loop::current_task(home.inst())?,
         None => None,
     };
-    let Some(task) = current.and_then(|task| task.into_cast::<Task>().ok()) else {
+    let task = current.and_then(|task| task.into_cast::<Task>().ok());
+    let (Some(home), Some(task)) = (running, task) else {
         return enter_other(slf);
     };
     slf.stage.set(Stage::Entered);
     slf.cancelling.set(task.cancels.get());
     slf.task.set(Some(task));
-    set_alarm(slf)?;
-    Ok(slf.obj().own())
+    set_alarm(slf.inst(), home.inst())?;
+    Ok(slf)
 }
 
 #[cold]
-fn enter_other(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
-    let when = when(slf)?;
+fn enter_other(slf: Own<Timeout>) -> PyRes<Own<Timeout>> {
+    let when = when(slf.inst())?;
     let other = call::call1(stock().timeout_class.borrow(), when.borrow())?;
     let enter = value::intern(c"__aenter__")?;
     let _other = outcome(call::method(enter.borrow(), [other.borrow()]))?;
     slf.other.set(Some(other));
-    Ok(slf.obj().own())
+    Ok(slf)
 }
 
 /// A deadline that the task has entered: `async with timeout(delay)` up to its body. Only for native
@@ -296,6 +367,7 @@ pub(super) fn entered(
     let guard = alloc_with(
         || Timeout {
             when: ObjCell::new(None),
+            delayed: Cell::new(f64::NAN),
             stage: Cell::new(Stage::Entered),
             cancelling: Cell::new(task.cancels.get()),
             task: OwnCell::new(Some(task)),
@@ -325,13 +397,20 @@ fn reduce(slf: Inst<'_, Timeout>) -> PyRes<Obj> {
 /// `__aexit__(exc_type, exc, traceback)`.
 fn aexit(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
     if slf.other.is_some() {
-        let [kind, exc, traceback] = [0, 1, 2].map(|at| args.get(at).unwrap_or(slf.obj()));
-        if let Some(exit) = by_other(slf, c"__aexit__", [kind, exc, traceback]) {
-            return immediate(outcome(exit)?);
-        }
+        return exit_other(slf, args);
     }
     left(slf, args.get(1).and_then(Ref::not_none))?;
-    immediate(Obj::none())
+    immediate::done()
+}
+
+#[cold]
+#[inline(never)]
+fn exit_other(slf: Inst<'_, Timeout>, args: Args<'_>) -> PyRes<Obj> {
+    let [kind, exc, traceback] = [0, 1, 2].map(|at| args.get(at).unwrap_or(slf.obj()));
+    match by_other(slf, c"__aexit__", [kind, exc, traceback]) {
+        Some(exit) => immediate::immediate(outcome(exit)?),
+        None => immediate::done(),
+    }
 }
 
 /// The end of the block, by `exc` or without: raises what replaces it.
@@ -400,7 +479,7 @@ fn insert_timeout_errors(exc: Ref<'_>) -> PyRes<()> {
 }
 
 pub(crate) fn build() -> PyRes<Obj> {
-    TypeBuilder::<Timeout>::new(c"rondel.Timeout")
+    let class = TypeBuilder::<Timeout>::new(c"rondel.Timeout")
         .doc(
             c"Timeout(when)\n--\n\nAsynchronous context manager for cancelling overdue coroutines.",
         )
@@ -419,12 +498,6 @@ pub(crate) fn build() -> PyRes<Obj> {
                 c"Whether the deadline has come inside the block.",
                 expired,
             ),
-            method::noargs::<Timeout, _>(c"__aenter__", c"Start the deadline.", aenter),
-            method::fast::<Timeout, _>(
-                c"__aexit__",
-                c"__aexit__($self, exc_type, exc_val, exc_tb, /)\n--\n\nEnd the block.",
-                aexit,
-            ),
             method::noargs::<Timeout, _>(
                 c"__reduce__",
                 c"How to copy a timeout that has not been entered.",
@@ -432,5 +505,12 @@ pub(crate) fn build() -> PyRes<Obj> {
             ),
         ])
         .weakrefs()
-        .build()
+        .build()?;
+    let like = |name| call::getattr(stock().timeout_class.borrow(), name);
+    let (enter, exit) = (value::intern(c"__aenter__")?, value::intern(c"__aexit__")?);
+    let made = callable::async_with_method::<Timeout, _>(aenter, like(enter.borrow())?.borrow())?;
+    call::setattr(class.borrow(), enter.borrow(), made.borrow())?;
+    let made = callable::async_with_method::<Timeout, _>(aexit, like(exit.borrow())?.borrow())?;
+    call::setattr(class.borrow(), exit.borrow(), made.borrow())?;
+    Ok(class)
 }

@@ -1,7 +1,7 @@
 //! What `receive()` and `send(message)` return: coroutine-like objects that act when awaited and,
 //! where they can, finish without suspending.
 
-use super::cycle::{self, Cycle};
+use super::cycle::{self, Cycle, Local};
 use super::message;
 use crate::future::{self, Future};
 use rondel_ffi::call::Sent;
@@ -180,6 +180,20 @@ fn resume_receive(slf: Inst<'_, ReceiveCall>, _value: Ref<'_>) -> Sent {
         return reused();
     };
     let polled = match cycle.local() {
+        Ok(Local {
+            socket: Some(socket),
+            exchange,
+            ..
+        }) => {
+            return match socket.receive(exchange) {
+                Ok(None) => suspend(slf, &cycle, &slf.waiting, Cycle::wait_to_receive),
+                Ok(Some(message)) => {
+                    slf.cycle.set(None);
+                    Sent::Returned(message)
+                }
+                Err(raised) => Sent::Raised(raised),
+            };
+        }
         Ok(local) if local.exchange.is_complete() => BodyPoll::Gone,
         Ok(local) => local.exchange.poll_body(),
         Err(raised) => return Sent::Raised(raised),
@@ -210,8 +224,21 @@ fn resume_send(slf: Inst<'_, SendCall>, _value: Ref<'_>) -> Sent {
         slf.cycle.set(None);
         return Sent::Returned(Obj::none());
     };
-    match message::send(cycle.inst(), message.borrow()) {
+    let sent = match cycle.local() {
+        Ok(Local {
+            socket: Some(socket),
+            ..
+        }) => socket.send(cycle.inst(), message.borrow()),
+        _ => message::send(cycle.inst(), message.borrow()),
+    };
+    match sent {
         Ok(Flow::Ready) => {
+            let gone = cycle.local().is_ok_and(|local| local.exchange.is_gone());
+            if gone {
+                // Nothing is sent any more, so nothing would hold back an application that only
+                // sends: the loop goes round, which lets it be told (by a cancel, by `receive()`).
+                return Sent::Yielded(Obj::none());
+            }
             slf.cycle.set(None);
             Sent::Returned(Obj::none())
         }

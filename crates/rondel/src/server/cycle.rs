@@ -1,18 +1,21 @@
 //! One request: its exchange with the connection, its task, and who waits for its body.
 
+use super::access::{About, Access, Headers};
 use super::awaitable;
+use super::bounds::{Lateness, Terms, Verdict};
 use super::door::Door;
 use super::head::Head;
 use super::known::Known;
+use super::websocket::{self, Socket};
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, Callback, Future, State};
 use crate::task::{self, Task};
 use rondel_core::clock;
-use rondel_ffi::class::{OwnCell, TypeBuilder, Visit, alloc};
+use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::local::LoopLocal;
-use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
-use rondel_http::http::HeaderMap;
+use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call};
+use rondel_http::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rondel_http::{Event, Exchange};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -23,16 +26,40 @@ pub(super) struct Local {
     pub(super) door: Rc<Door>,
     /// The request's header map, emptied: its memory serves the response's.
     pub(super) spare: Cell<Option<HeaderMap>>,
+    /// Trailers of which more are to come.
+    pub(super) trailers: Cell<Option<Box<HeaderMap>>>,
+    /// Set if it is a WebSocket connection that was asked for.
+    pub(super) socket: Option<Box<Socket>>,
     log: Option<LogLine>,
+    /// Method and start, if requests are counted.
+    counted: Option<(Method, u64)>,
 }
 
-/// What the access log says of the request, noted when it came.
+/// What logs say of the request, noted when it came.
 struct LogLine {
     client: String,
     method: String,
     target: String,
     version: &'static str,
     started: u64,
+    id: Option<HeaderValue>,
+    /// Headers that the access log asks for.
+    headers: Vec<Option<Vec<u8>>>,
+}
+
+impl LogLine {
+    fn id(&self) -> Option<&str> {
+        self.id.as_ref().and_then(|id| id.to_str().ok())
+    }
+
+    fn about(&self) -> About<'_> {
+        About {
+            client: Some(&self.client),
+            method: &self.method,
+            target: &self.target,
+            id: self.id(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,6 +74,11 @@ pub(crate) struct Cycle {
     senders: RefCell<Vec<Own<Future>>>,
     /// The status given by the application; 0 before.
     pub(super) status: Cell<u16>,
+    /// For whoever is told that the request is late.
+    scope: ObjCell,
+    /// When it came (`bounds`).
+    epoch: Cell<u64>,
+    lateness: Cell<Lateness>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -59,6 +91,7 @@ impl Class for Cycle {
     fn traverse(&self, visit: &mut Visit) {
         visit.own(&self.home);
         visit.own(&self.task);
+        visit.cell(&self.scope);
         for list in [&self.receivers, &self.senders] {
             if let Ok(list) = list.try_borrow() {
                 for future in list.iter() {
@@ -74,6 +107,7 @@ impl Class for Cycle {
         let waiting = (self.receivers.take(), self.senders.take());
         drop(waiting);
         self.task.set(None);
+        self.scope.set(None);
         self.home.set(None);
     }
 }
@@ -104,33 +138,38 @@ pub(super) fn new(
     exchange: Exchange,
     head: &mut Head,
     known: &Known,
+    socket: Option<Box<Socket>>,
 ) -> PyRes<Own<Cycle>> {
-    let log = if door.access_log.is_some() {
+    let log = if door.notes.access_log.is_some() || head.id.is_some() {
         Some(LogLine {
             client: known.client_text.clone(),
             method: head.method.as_str().to_owned(),
             target: head.target().to_owned(),
-            version: if head.version == rondel_http::http::Version::HTTP_10 {
-                "1.0"
-            } else {
-                "1.1"
-            },
+            version: head.version(),
             started: clock::now(),
+            id: head.id.clone(),
+            headers: (door.notes.access_log.as_ref())
+                .map_or_else(Vec::new, |log| log.note(&head.lines)),
         })
     } else {
         None
     };
+    let counted = (door.notes.tally.as_ref()).map(|_| (head.method.clone(), clock::now()));
     let local = OnceCell::new();
     let _fresh = local.set(LoopLocal::new(Local {
         exchange,
         door: Rc::clone(door),
         spare: Cell::new(Some(std::mem::take(&mut head.spare))),
+        trailers: Cell::new(None),
+        socket,
         log,
+        counted,
     }));
     alloc(
         Cycle {
             local,
             tag: Cell::new(tag),
+            epoch: Cell::new(head.epoch),
             ..Cycle::default()
         },
         true,
@@ -142,13 +181,13 @@ pub(super) fn start(
     home: Inst<'_, LoopBase>,
     cycle: &Own<Cycle>,
     app: Ref<'_>,
-    scope: Ref<'_>,
+    scope: Obj,
 ) -> PyRes<()> {
     cycle.home.set(Some(home.own()));
     let started = || -> PyRes<Obj> {
         let receive = awaitable::bound_receive(cycle.inst())?;
         let send = awaitable::bound_send(cycle.inst())?;
-        let coro = call::call(app, &[scope, receive.borrow(), send.borrow()])?;
+        let coro = call::call(app, &[scope.borrow(), receive.borrow(), send.borrow()])?;
         event_loop::create_task_with(home, coro.borrow(), task::Options::default())
     };
     let made = match started() {
@@ -158,6 +197,7 @@ pub(super) fn start(
             return Err(raised);
         }
     };
+    cycle.scope.set(Some(scope));
     match made.into_exact::<Task>() {
         Ok(task) => {
             cycle.task.set(Some(task.clone()));
@@ -207,6 +247,43 @@ pub(super) fn cancel(cycle: Inst<'_, Cycle>) -> PyRes<()> {
     }
 }
 
+/// Whether the request is late, by its deadline's terms.
+pub(super) fn judge(cycle: Inst<'_, Cycle>, terms: Terms) -> PyRes<Verdict> {
+    let exchange = &cycle.local()?.exchange;
+    if cycle.lateness.get() == Lateness::InTime {
+        if exchange.is_started() || exchange.is_gone() {
+            return Ok(Verdict::Fine);
+        }
+        if exchange.waits_for_body() {
+            // It is the client's turn.
+            cycle.epoch.set(terms.epoch);
+        }
+    }
+    Ok(terms.judge(cycle.epoch.get(), &cycle.lateness))
+}
+
+/// Scope and task, or None.
+pub(super) fn parts(cycle: Inst<'_, Cycle>) -> (Obj, Obj) {
+    let task = cycle.task.get().map(Own::into_obj);
+    let scope = cycle.scope.get();
+    (
+        scope.unwrap_or_else(Obj::none),
+        task.unwrap_or_else(Obj::none),
+    )
+}
+
+/// Answers in the application's stead, and cancels it.
+pub(super) fn time_out(cycle: Inst<'_, Cycle>, status: StatusCode) -> PyRes<()> {
+    let exchange = &cycle.local()?.exchange;
+    if exchange.is_started() || exchange.is_gone() {
+        return Ok(());
+    }
+    exchange.refuse(status);
+    cycle.status.set(status.as_u16());
+    wake(&cycle.receivers)?;
+    cancel(cycle)
+}
+
 /// The application's task is done.
 pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
     let local = cycle.local()?;
@@ -221,34 +298,63 @@ pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
         },
     };
     let (exchange, door) = (&local.exchange, &local.door);
-    match outcome {
-        Err(exc) => {
+    let about = local.log.as_ref().map(LogLine::about);
+    match (outcome, local.socket.as_deref()) {
+        (Ok(_), Some(socket)) => socket.finish(cycle.inst(), door, false, about)?,
+        (Err(exc), Some(socket)) => {
+            let cut_off = (socket.is_over(exchange) || door.is_cutting_off())
+                && task::is_cancelled(exc.borrow());
+            if !cut_off && !websocket::is_disconnect(&exc) {
+                door.log_exception("Exception in ASGI application", Some(&exc), about);
+            }
+            socket.finish(cycle.inst(), door, true, about)?;
+        }
+        (Err(exc), None) => {
             let expected =
                 (exchange.is_gone() || door.is_cutting_off()) && task::is_cancelled(exc.borrow());
             if !expected {
-                door.log_exception("Exception in ASGI application", Some(&exc));
+                door.log_exception("Exception in ASGI application", Some(&exc), about);
             }
             fail(&cycle, exchange)?;
         }
-        Ok(_) if !exchange.is_gone() && !exchange.is_complete() => {
+        (Ok(_), None) if !exchange.is_gone() && !exchange.is_complete() => {
             let message = if exchange.is_started() {
                 "ASGI callable returned without completing the response"
             } else {
                 "ASGI callable returned without starting a response"
             };
-            door.log_exception(message, None);
+            door.log_exception(message, None, about);
             fail(&cycle, exchange)?;
         }
-        Ok(_) => {}
+        (Ok(_), None) => {}
     }
-    if let (Some(line), Some(log)) = (&local.log, &door.access_log)
-        && let Err(raised) = access(&cycle, line, log.borrow())
-    {
-        raised.unraisable(Some(log.borrow()));
+    let status = match (exchange.answered_instead(), cycle.status.get()) {
+        (Some(status), _) => status,
+        // A client that left before the answer: the number that nginx made customary for it.
+        (None, 0) => 499,
+        (None, status) => status,
+    };
+    if let (Some(line), Some(log)) = (&local.log, &door.notes.access_log) {
+        let access = Access {
+            client: &line.client,
+            method: &line.method,
+            target: &line.target,
+            version: line.version,
+            status,
+            started: line.started,
+            sent: exchange.sent(),
+            id: line.id(),
+            headers: Headers::Noted(&line.headers),
+        };
+        log.write(&access);
+    }
+    if let (Some((method, started)), Some(tally)) = (&local.counted, &door.notes.tally) {
+        tally.count(method, status, clock::now().saturating_sub(*started));
     }
     let (door, tag) = (Rc::clone(door), cycle.tag.get());
     // The task refers to the cycle through `receive` and `send`: cut the circle.
     cycle.task.set(None);
+    cycle.scope.set(None);
     door.leave(tag)
 }
 
@@ -270,26 +376,6 @@ fn fail(cycle: &Own<Cycle>, exchange: &Exchange) -> PyRes<()> {
         Ok(_) | Err(rondel_http::SendError::Gone) => Ok(()),
         Err(error) => Err(rondel_ffi::err::Builtin::Runtime.raise(&error.to_string())),
     }
-}
-
-fn access(cycle: &Own<Cycle>, line: &LogLine, log: Ref<'_>) -> PyRes<()> {
-    // A client that left before the answer: the number that nginx made customary for it.
-    let status = if cycle.status.get() == 0 {
-        499
-    } else {
-        cycle.status.get()
-    };
-    let seconds = clock::now().saturating_sub(line.started) as f64 * 1e-9;
-    let args = [
-        value::str(&line.client)?,
-        value::str(&line.method)?,
-        value::str(&line.target)?,
-        value::str(line.version)?,
-        value::int(i64::from(status))?,
-        value::float(seconds)?,
-    ];
-    let args: Vec<Ref<'_>> = args.iter().map(Obj::borrow).collect();
-    call::call(log, &args).map(|_none| ())
 }
 
 pub(super) fn build() -> PyRes<Obj> {

@@ -7,8 +7,12 @@
 //!
 //! Loop's thread only. No Python objects, so no GIL.
 
+use super::access::About;
+use rondel_http::http::header::{COOKIE, HOST};
 use rondel_http::http::request::Parts;
-use rondel_http::http::{HeaderMap, Method, Version};
+use rondel_http::http::uri::Authority;
+use rondel_http::http::{HeaderMap, HeaderValue, Method, Version};
+use rondel_http::ws::Offer;
 use std::cell::RefCell;
 
 /// Heads kept for the next requests, and how much room each may keep: at most 2 MiB together.
@@ -18,6 +22,8 @@ const LINES: usize = 128;
 
 #[derive(Default)]
 pub(super) struct Head {
+    /// Set if a WebSocket connection is asked for.
+    pub(super) offer: Option<Box<Offer>>,
     pub(super) method: Method,
     pub(super) version: Version,
     /// Path and query, as they came.
@@ -26,9 +32,21 @@ pub(super) struct Head {
     pub(super) lines: Lines,
     /// The request's header map, emptied: its memory serves the response's.
     pub(super) spare: HeaderMap,
+    /// Its id, if requests have any.
+    pub(super) id: Option<HeaderValue>,
+    /// When it came (`bounds`).
+    pub(super) epoch: u64,
 }
 
 impl Head {
+    /// One of its own, for another thread.
+    pub(super) fn of(parts: Parts) -> Head {
+        let mut head = Head::default();
+        head.fill(parts);
+        head.spare = HeaderMap::new();
+        head
+    }
+
     fn fill(&mut self, parts: Parts) {
         self.method = parts.method;
         self.version = parts.version;
@@ -38,11 +56,40 @@ impl Head {
             self.target.push('?');
             self.target.push_str(query);
         }
-        for (name, value) in &parts.headers {
-            self.lines.push(name.as_str().as_bytes(), value.as_bytes());
+        if parts.version == Version::HTTP_2 {
+            self.lines.push_h2(parts.uri.authority(), &parts.headers);
+        } else if let Some(authority) = parts.uri.authority() {
+            self.lines.push_absolute(authority, &parts.headers);
+        } else {
+            for (name, value) in &parts.headers {
+                self.lines.push(name.as_str().as_bytes(), value.as_bytes());
+            }
         }
         self.spare = parts.headers;
         self.spare.clear();
+    }
+
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_ref().and_then(|id| id.to_str().ok())
+    }
+
+    /// The version's number, as logs have it.
+    pub(super) fn version(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        }
+    }
+
+    /// Which request it is, for errors; whose is another question.
+    pub(super) fn about(&self) -> About<'_> {
+        About {
+            client: None,
+            method: self.method.as_str(),
+            target: self.target(),
+            id: self.id(),
+        }
     }
 
     /// Path and query; `/` if there is neither.
@@ -86,6 +133,39 @@ impl Lines {
         self.ends.push(Ends { name, value });
     }
 
+    /// Those of a request whose target names the host, which counts whatever `host` says (RFC 9112, 3.2.2).
+    #[cold]
+    fn push_absolute(&mut self, authority: &Authority, headers: &HeaderMap) {
+        self.push(b"host", authority.as_str().as_bytes());
+        for (name, value) in headers.iter().filter(|(name, _)| *name != HOST) {
+            self.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+
+    /// Those of an HTTP/2 request: `host` first, by its authority (ASGI), and one `cookie` (RFC 9113,
+    /// 8.2.3).
+    fn push_h2(&mut self, authority: Option<&Authority>, headers: &HeaderMap) {
+        if let Some(authority) = authority {
+            self.push(b"host", authority.as_str().as_bytes());
+        }
+        let mut cookies = Vec::new();
+        for (name, value) in headers {
+            match name {
+                &COOKIE => {
+                    if !cookies.is_empty() {
+                        cookies.extend_from_slice(b"; ");
+                    }
+                    cookies.extend_from_slice(value.as_bytes());
+                }
+                &HOST if authority.is_some() => {}
+                name => self.push(name.as_str().as_bytes(), value.as_bytes()),
+            }
+        }
+        if !cookies.is_empty() {
+            self.push(b"cookie", &cookies);
+        }
+    }
+
     /// Becomes a copy of `other`, in the memory that is there.
     pub(super) fn copy(&mut self, other: &Lines) {
         self.text.clone_from(&other.text);
@@ -99,6 +179,12 @@ impl Lines {
     /// Bytes of all names and values.
     pub(super) fn text_len(&self) -> usize {
         self.text.len()
+    }
+
+    /// The first value of a header, its name in lower case.
+    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.iter().find(|(line, _)| *line == name.as_bytes());
+        found.map(|(_, value)| value)
     }
 
     /// Names and values.
@@ -132,7 +218,9 @@ impl Heads {
         let text = head.lines.text.capacity() + head.target.capacity();
         let modest = text <= ROOM && head.lines.ends.capacity() <= LINES;
         let mut kept = self.0.borrow_mut();
+        head.offer = None;
         if modest && kept.len() < KEPT {
+            head.id = None;
             head.target.clear();
             head.lines.text.clear();
             head.lines.ends.clear();

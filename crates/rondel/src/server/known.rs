@@ -9,11 +9,13 @@
 //! Made and used with the GIL held, but dropped along with the connection, without it: [`Parked`].
 
 use super::head::{Head, Lines};
+use super::secure;
 use rondel_ffi::err::Builtin;
 use rondel_ffi::gil::Parked;
 use rondel_ffi::{Obj, PyRes, value};
-use rondel_http::{Address, ConnInfo};
+use rondel_http::{Address, ConnInfo, TlsInfo};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Heads of more lines or text than this are not remembered.
 const LINES: usize = 32;
@@ -22,7 +24,11 @@ const TEXT: usize = 2048;
 pub(super) struct Known {
     pub(super) client: Parked,
     pub(super) server: Parked,
-    /// `host:port` for the access log.
+    /// ASGI's `tls` extension, where the connection has TLS.
+    pub(super) tls: Option<Parked>,
+    /// Whether the scheme is `https`.
+    pub(super) secure: bool,
+    /// `host:port` for the access log; the host alone if a proxy told no port.
     pub(super) client_text: String,
     last: RefCell<Last>,
 }
@@ -37,19 +43,37 @@ struct Last {
 impl Known {
     pub(super) fn of(conn: &ConnInfo) -> PyRes<&Known> {
         if conn.cache.get().is_none() {
-            let made = Known {
-                client: Parked::new(client(&conn.peer)?),
-                server: Parked::new(server(&conn.local)?),
-                client_text: match &conn.peer {
-                    Address::Tcp(peer) => peer.to_string(),
-                    Address::Unix(_) => "unix".to_owned(),
-                },
-                last: RefCell::default(),
-            };
+            let tls = conn.tls.get().map(Arc::as_ref);
+            let made = Known::new(&conn.peer, &conn.local, conn.secure, tls)?;
             let _first = conn.cache.set(Box::new(made));
         }
         let known = conn.cache.get().and_then(|any| any.downcast_ref::<Known>());
         known.ok_or_else(|| Builtin::Runtime.raise("the connection's cache holds something else"))
+    }
+
+    pub(super) fn new(
+        peer: &Address,
+        local: &Address,
+        secure: bool,
+        tls: Option<&TlsInfo>,
+    ) -> PyRes<Known> {
+        Ok(Known {
+            client: Parked::new(client(peer)?),
+            server: Parked::new(server(local)?),
+            tls: tls.map(secure::extension).transpose()?.map(Parked::new),
+            secure,
+            client_text: match peer {
+                Address::Tcp(peer) if peer.port() == 0 => peer.ip().to_string(),
+                Address::Tcp(peer) => peer.to_string(),
+                Address::Unix(_) => "unix".to_owned(),
+            },
+            last: RefCell::default(),
+        })
+    }
+
+    /// The same lines are likely to come again, from whomever.
+    pub(super) fn inherit(&self, before: &Known) {
+        self.last.swap(&before.last);
     }
 
     /// `[(name, value), …]`; `name` makes the objects of names.

@@ -16,26 +16,61 @@
 //! * `head`: a request's head on its way through that queue.
 //! * `cycle`: one request: its exchange, its task, who waits for its body.
 //! * `awaitable`: what `receive()` and `send()` return. `scope`, `message`: the dictionaries; `known`:
-//!   what the scopes of a connection's requests share.
+//!   what the scopes of a connection's requests share. `files`: files that are sent by the system.
+//! * `websocket`: what `receive()` and `send()` do on a WebSocket connection.
+//! * `blocking`: requests that threads answer.
+//! * `bounds`: how many requests at once, and for how long.
+//! * `access`: what the logs are told. `ids`: request ids. `tally`:
+//!   what is counted for metrics.
+//! * `file_watch`: which files a developer changes.
+//! * `secure`: TLS: what it is set up by, and what applications are told of it.
 //! * `control`: `serve_http` and the server object that Python stops.
 
+mod access;
 mod awaitable;
+mod blocking;
+mod bounds;
 mod control;
 mod cycle;
 mod door;
+mod file_watch;
+mod files;
 mod head;
+mod ids;
 mod known;
 mod message;
 mod scope;
+mod secure;
+mod tally;
+mod websocket;
 
-pub(crate) use control::definitions;
 pub(crate) use cycle::{Cycle, finished};
 pub(crate) use door::Door;
 
+use rondel_ffi::method::MethodDef;
 use rondel_ffi::{Obj, PyRes};
 
-/// The server's types: `[Server, Cycle, ReceiveCall, SendCall]`.
-pub(crate) fn build() -> PyRes<[Obj; 4]> {
+/// The server's types: `[Server, Cycle, ReceiveCall, SendCall, Reply, Routes, FileWatch,
+/// TlsContext]`.
+pub(crate) fn build() -> PyRes<[Obj; 8]> {
     let [receive, send] = awaitable::build()?;
-    Ok([control::build()?, cycle::build()?, receive, send])
+    let [reply, routes] = blocking::build()?;
+    Ok([
+        control::build()?,
+        cycle::build()?,
+        receive,
+        send,
+        reply,
+        routes,
+        file_watch::build()?,
+        secure::build()?,
+    ])
+}
+
+pub(crate) fn definitions() -> Vec<MethodDef> {
+    let mut all = control::definitions();
+    all.extend(blocking::definitions());
+    all.extend(file_watch::definitions());
+    all.extend(secure::definitions());
+    all
 }

@@ -6,9 +6,11 @@
 use super::head::Head;
 use super::known::Known;
 use crate::consts::stock;
+use rondel_ffi::gil::Parked;
 use rondel_ffi::{Obj, PyRes, Ref, value};
 use rondel_http::http::{Method, Version};
 use rondel_http::target::percent_decode;
+use rondel_http::ws::Offer;
 use std::cell::RefCell;
 
 const NAMES: usize = 512;
@@ -22,8 +24,15 @@ type Path = (Obj, Obj);
 
 pub(crate) struct Scopes {
     template: Obj,
+    websocket: Obj,
     /// The lifespan's state, copied into each scope.
     state: Option<Obj>,
+    /// What the server can do beyond the specification, copied into each scope.
+    extensions: Obj,
+    /// The same for clients that are not sent 103.
+    unhinted: Obj,
+    hints: bool,
+    websocket_extensions: Obj,
     root_path: String,
     key: Keys,
     methods: Vec<(Method, Obj)>,
@@ -37,6 +46,8 @@ struct Keys {
     http_version: Obj,
     http_1_0: Obj,
     http_2: Obj,
+    scheme: Obj,
+    https: Obj,
     server: Obj,
     client: Obj,
     method: Obj,
@@ -45,10 +56,14 @@ struct Keys {
     query_string: Obj,
     headers: Obj,
     state: Obj,
+    extensions: Obj,
+    tls: Obj,
+    request_id: Obj,
 }
 
 impl Scopes {
-    pub(crate) fn new(root_path: String, state: Option<Obj>) -> PyRes<Scopes> {
+    /// `hints`: clients of HTTP/1.1 are sent 103.
+    pub(crate) fn new(root_path: String, state: Option<Obj>, hints: bool) -> PyRes<Scopes> {
         let template = value::dict()?;
         let set = |key: &std::ffi::CStr, item: Obj| -> PyRes<()> {
             value::dict_set(
@@ -72,6 +87,8 @@ impl Scopes {
             http_version: value::intern(c"http_version")?,
             http_1_0: value::intern(c"1.0")?,
             http_2: value::intern(c"2")?,
+            scheme: value::intern(c"scheme")?,
+            https: value::intern(c"https")?,
             server: value::intern(c"server")?,
             client: value::intern(c"client")?,
             method: value::intern(c"method")?,
@@ -80,7 +97,22 @@ impl Scopes {
             query_string: value::intern(c"query_string")?,
             headers: value::intern(c"headers")?,
             state: value::intern(c"state")?,
+            extensions: value::intern(c"extensions")?,
+            tls: value::intern(c"tls")?,
+            request_id: value::intern(c"request_id")?,
         };
+        let extensions = value::dict()?;
+        let offer = |name: &std::ffi::CStr| -> PyRes<()> {
+            let name = value::intern(name)?;
+            value::dict_set(extensions.borrow(), name.borrow(), value::dict()?.borrow())
+        };
+        offer(c"http.response.zerocopysend")?;
+        offer(c"http.response.pathsend")?;
+        offer(c"http.response.trailers")?;
+        let unhinted = value::dict_copy(extensions.borrow())?;
+        if hints {
+            offer(c"http.response.early_hint")?;
+        }
         set(c"type", value::intern(c"http")?)?;
         set(c"asgi", asgi)?;
         set(c"http_version", value::intern(c"1.1")?)?;
@@ -93,9 +125,17 @@ impl Scopes {
         set(c"raw_path", value::bytes(b"/")?)?;
         set(c"query_string", stock().empty_bytes.clone())?;
         set(c"headers", Obj::none())?;
+        set(c"extensions", extensions.clone())?;
         if let Some(state) = &state {
             set(c"state", state.clone())?;
         }
+        let websocket = websocket_template(&template)?;
+        let websocket_extensions = value::dict()?;
+        value::dict_set(
+            websocket_extensions.borrow(),
+            value::intern(c"websocket.http.response")?.borrow(),
+            value::dict()?.borrow(),
+        )?;
         let methods = [
             Method::GET,
             Method::POST,
@@ -110,7 +150,12 @@ impl Scopes {
         .collect::<PyRes<Vec<_>>>()?;
         Ok(Scopes {
             template,
+            websocket,
             state,
+            extensions,
+            unhinted,
+            hints,
+            websocket_extensions,
             root_path,
             key,
             methods,
@@ -119,18 +164,50 @@ impl Scopes {
         })
     }
 
+    /// Whether early hints are offered to anybody.
+    pub(super) fn offers_hints(&self) -> bool {
+        self.hints
+    }
+
     /// A request's scope.
     pub(super) fn build(&self, head: &Head, known: &Known) -> PyRes<Obj> {
+        let extensions = match head.version {
+            Version::HTTP_11 => &self.extensions,
+            _ => &self.unhinted,
+        };
+        let scope = self.fill(&self.template, extensions, head, known)?;
+        if head.method != Method::GET {
+            let method = self.method(&head.method)?;
+            value::dict_set(scope.borrow(), self.key.method.borrow(), method.borrow())?;
+        }
+        Ok(scope)
+    }
+
+    /// The scope of a connection (ASGI 2.4, *WebSocket connection scope*).
+    pub(super) fn build_websocket(&self, head: &Head, known: &Known, offer: &Offer) -> PyRes<Obj> {
+        let extensions = &self.websocket_extensions;
+        let scope = self.fill(&self.websocket, extensions, head, known)?;
+        let names = value::list_with(offer.subprotocols.len())?;
+        for (i, name) in offer.subprotocols.iter().enumerate() {
+            value::list_init(names.borrow(), i, value::str(name)?);
+        }
+        if known.secure {
+            let wss = value::intern(c"wss")?;
+            value::dict_set(scope.borrow(), self.key.scheme.borrow(), wss.borrow())?;
+        }
+        let key = value::intern(c"subprotocols")?;
+        value::dict_set(scope.borrow(), key.borrow(), names.borrow())?;
+        Ok(scope)
+    }
+
+    fn fill(&self, template: &Obj, extensions: &Obj, head: &Head, known: &Known) -> PyRes<Obj> {
         let key = &self.key;
-        let scope = value::dict_copy(self.template.borrow())?;
+        let scope = value::dict_copy(template.borrow())?;
         let set = |key: &Obj, item: Ref<'_>| value::dict_set(scope.borrow(), key.borrow(), item);
         match head.version {
             Version::HTTP_10 => set(&key.http_version, key.http_1_0.borrow())?,
             Version::HTTP_2 => set(&key.http_version, key.http_2.borrow())?,
             _ => {}
-        }
-        if head.method != Method::GET {
-            set(&key.method, self.method(&head.method)?.borrow())?;
         }
         let path = head.path();
         if path != "/" || !self.root_path.is_empty() {
@@ -143,14 +220,33 @@ impl Scopes {
         }
         let headers = known.headers(head, |name| self.header_name(name))?;
         set(&key.headers, headers.borrow())?;
+        if known.secure {
+            set(&key.scheme, key.https.borrow())?;
+        }
         if let Some(client) = known.client.get() {
             set(&key.client, client.borrow())?;
         }
         if let Some(server) = known.server.get() {
             set(&key.server, server.borrow())?;
         }
-        if let Some(state) = &self.state {
-            set(&key.state, value::dict_copy(state.borrow())?.borrow())?;
+        let extensions = value::dict_copy(extensions.borrow())?;
+        if let Some(tls) = known.tls.as_ref().and_then(Parked::get) {
+            let tls = value::dict_copy(tls.borrow())?;
+            value::dict_set(extensions.borrow(), key.tls.borrow(), tls.borrow())?;
+        }
+        set(&key.extensions, extensions.borrow())?;
+        let mut state = match &self.state {
+            Some(state) => Some(value::dict_copy(state.borrow())?),
+            None => None,
+        };
+        if let Some(id) = head.id() {
+            let with = state.map_or_else(value::dict, Ok)?;
+            let id = value::str(id)?;
+            value::dict_set(with.borrow(), key.request_id.borrow(), id.borrow())?;
+            state = Some(with);
+        }
+        if let Some(state) = state {
+            set(&key.state, state.borrow())?;
         }
         Ok(scope)
     }
@@ -211,6 +307,24 @@ impl Scopes {
             }
         }
     }
+}
+
+fn websocket_template(http: &Obj) -> PyRes<Obj> {
+    let template = value::dict_copy(http.borrow())?;
+    let set = |key: &std::ffi::CStr, item: Obj| -> PyRes<()> {
+        let key = value::intern(key)?;
+        value::dict_set(template.borrow(), key.borrow(), item.borrow())
+    };
+    let asgi = value::dict()?;
+    for (key, text) in [(c"version", c"3.0"), (c"spec_version", c"2.4")] {
+        let (key, text) = (value::intern(key)?, value::intern(text)?);
+        value::dict_set(asgi.borrow(), key.borrow(), text.borrow())?;
+    }
+    set(c"type", value::intern(c"websocket")?)?;
+    set(c"scheme", value::intern(c"ws")?)?;
+    set(c"asgi", asgi)?;
+    value::dict_discard(template.borrow(), value::intern(c"method")?.borrow())?;
+    Ok(template)
 }
 
 /// Where a path is among the known ones. Not proof against collisions made on purpose: they cost

@@ -550,11 +550,11 @@ pub(super) fn build() -> PyRes<Obj> {
         ),
         (
             c"__aenter__",
-            callable::coroutine_method::<Barrier, _>(wait::<true>, like(c"__aenter__")?.borrow())?,
+            callable::async_with_method::<Barrier, _>(wait::<true>, like(c"__aenter__")?.borrow())?,
         ),
         (
             c"__aexit__",
-            callable::coroutine_method::<Barrier, _>(leave, like(c"__aexit__")?.borrow())?,
+            callable::async_with_method::<Barrier, _>(leave, like(c"__aexit__")?.borrow())?,
         ),
         (
             c"reset",

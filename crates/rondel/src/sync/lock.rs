@@ -274,14 +274,14 @@ pub(super) fn build() -> PyRes<Obj> {
         ),
         (
             c"__aenter__",
-            callable::coroutine_method::<Lock, _>(
+            callable::async_with_method::<Lock, _>(
                 acquire::<true>,
                 attr(like, c"__aenter__")?.borrow(),
             )?,
         ),
         (
             c"__aexit__",
-            callable::coroutine_method::<Lock, _>(
+            callable::async_with_method::<Lock, _>(
                 super::exit::exit::<Lock>,
                 attr(like, c"__aexit__")?.borrow(),
             )?,

@@ -314,14 +314,14 @@ pub(super) fn build() -> PyRes<Obj> {
         ),
         (
             c"__aenter__",
-            callable::coroutine_method::<Semaphore, _>(
+            callable::async_with_method::<Semaphore, _>(
                 acquire::<true>,
                 looks(c"__aenter__")?.borrow(),
             )?,
         ),
         (
             c"__aexit__",
-            callable::coroutine_method::<Semaphore, _>(
+            callable::async_with_method::<Semaphore, _>(
                 super::exit::exit::<Semaphore>,
                 looks(c"__aexit__")?.borrow(),
             )?,

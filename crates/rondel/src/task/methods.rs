@@ -6,6 +6,7 @@ use crate::event_loop::Ready;
 use crate::future::{
     self, AsFuture, Future, Kind, Placement, STOCK_STATE, State, future_methods, future_properties,
 };
+use crate::inspect::record;
 use crate::watch;
 use rondel_ffi::class::{TypeBuilder, share_init};
 use rondel_ffi::err::Builtin;
@@ -50,12 +51,13 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     slf.log_destroy_pending.set(true);
     slf.armed.set(true);
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
-    if watch::on() {
-        watch::created(slf.up())?;
+    if watch::hears_of_tasks() {
+        watch::task_made(slf, None)?;
     }
     match slf.fut().home.get() {
         Some(home) => {
             register(home.inst(), slf);
+            slf.identify(&home.inst());
             if eager && home.is_running() {
                 return super::start_eagerly(home.inst(), slf);
             }
@@ -207,6 +209,9 @@ fn set_name(slf: Inst<'_, Task>, name: Ref<'_>) -> PyRes<Obj> {
         value::to_str(name)?
     };
     slf.name.set(Some(name));
+    if record::on() {
+        record::named(slf);
+    }
     Ok(Obj::none())
 }
 
@@ -274,7 +279,7 @@ fn sleep_as_future(slf: Inst<'_, Task>) -> PyRes<Obj> {
     let Some(home) = slf.fut().home.get() else {
         return Ok(Obj::none());
     };
-    let shown = future::create(home.inst())?;
+    let shown = future::stand_in(home.inst())?;
     match slf
         .waiter
         .peek(|w| (matches!(w, Waiter::Sleep(_)), matches!(w, Waiter::Rested)))

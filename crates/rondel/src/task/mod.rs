@@ -28,6 +28,7 @@ pub(crate) use step::{awake, step};
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
 use crate::future::{self, AsFuture, Future, Kind};
+use crate::inspect::record;
 use crate::packed::WaiterCell;
 use crate::watch;
 use rondel_core::timers::TimerKey;
@@ -36,10 +37,12 @@ use rondel_ffi::context::ContextCell;
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::method::Args;
-use rondel_ffi::{Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, context, value};
+use rondel_ffi::{
+    Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Ref, call, context, prefetch, value,
+};
 use std::cell::Cell;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a suspended task waits for.
 #[derive(Default)]
@@ -83,7 +86,7 @@ pub(crate) struct Task {
     /// Never null, nor is the context: before 3.12.2 C's `get_coro` and `get_context` don't check.
     pub(crate) coro: ObjCell,
     /// A str; nothing while it is `Task-N` and nobody has asked.
-    name: ObjCell,
+    pub(crate) name: ObjCell,
     pub(crate) context: ContextCell,
     /// C's `task_must_cancel` and `task_log_destroy_pending`: only C sets them. (3.13 has these bits
     /// in the future's ints.)
@@ -103,6 +106,24 @@ pub(crate) struct Task {
     #[cfg(not(Py_3_13))]
     pub(crate) eager: Cell<bool>,
     pub(crate) waiter: WaiterCell,
+    /// For the inspector: its number in this process, and that of the task that created it.
+    ids: Cell<Ids>,
+}
+
+/// The numbers of a task and of its creator, 0 for none. They count all tasks, those with names too, and
+/// wrap after 2³² of them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ids {
+    pub(crate) own: u32,
+    pub(crate) parent: u32,
+}
+
+/// How many tasks this process has created: the last one's number.
+static CREATED: AtomicU32 = AtomicU32::new(0);
+
+/// The number of the task that was created last.
+pub(crate) fn last_created() -> u32 {
+    CREATED.load(Ordering::Relaxed)
 }
 
 /// Where C has `task_num_cancels_requested` and `task_coro`, from its first field on.
@@ -123,7 +144,28 @@ impl Default for Task {
     }
 }
 
+/// Bytes of a task and of a coroutine with its frame that a step needs.
+const TASK: usize = 256;
+const FRAME: usize = 256;
+const CONTEXT: usize = 64;
+
 impl Task {
+    /// Has it fetched into the cache, for a step that is to come.
+    #[inline(always)]
+    pub(crate) fn fetch(slf: Inst<'_, Task>) {
+        prefetch::object(slf.obj(), TASK);
+    }
+
+    /// The same for what a step reaches through it.
+    #[inline(always)]
+    pub(crate) fn fetch_frame(slf: Inst<'_, Task>) {
+        for (obj, len) in [(slf.coro.peek(), FRAME), (slf.context.peek(), CONTEXT)] {
+            if let Some(obj) = obj {
+                prefetch::object(obj, len);
+            }
+        }
+    }
+
     #[inline(always)]
     fn new(coro: Obj, context: Obj, name: Option<Obj>, armed: bool) -> Task {
         Task {
@@ -139,7 +181,30 @@ impl Task {
             armed: Cell::new(armed),
             eager: Cell::new(false),
             waiter: WaiterCell::default(),
+            ids: Cell::new(Ids::default()),
         }
+    }
+
+    pub(crate) fn ids(&self) -> Ids {
+        self.ids.get()
+    }
+
+    /// Gives it its number, and its creator's.
+    #[inline(always)]
+    fn identify(&self, home: &LoopBase) {
+        // As for names' numbers: the GIL is held.
+        let own = CREATED.load(Ordering::Relaxed).wrapping_add(1);
+        CREATED.store(own, Ordering::Relaxed);
+        let parent = home.stepping_task().map_or(0, |task| task.ids.get().own);
+        self.ids.set(Ids { own, parent });
+    }
+
+    /// The name, as `get_name()` gives it. Runs no Python code.
+    pub(crate) fn shown_name(slf: Inst<'_, Task>) -> String {
+        slf.name
+            .peek()
+            .and_then(rondel_ffi::peek::text)
+            .unwrap_or_else(|| format!("Task-{}", slf.fut().number.get()))
     }
 }
 
@@ -291,11 +356,12 @@ pub(crate) fn create(
         !home.is_running(),
     )?;
     register(home, task.inst());
-    if home.debug.get() {
+    task.identify(&home);
+    if home.is_debug() {
         future::remember_source(task.inst().up())?;
     }
-    if watch::on() {
-        watch::created(task.inst().up())?;
+    if watch::hears_of_tasks() {
+        watch::task_made(task.inst(), home.stepping())?;
     }
     if options.eager_start && home.is_running() {
         track(task.inst());
@@ -345,17 +411,18 @@ pub(crate) fn unregister(fut: &Future) {
 
 /// The loop's native tasks that are not done, as a list.
 pub(crate) fn list(home: Inst<'_, LoopBase>) -> PyRes<Obj> {
-    let tasks: Vec<Obj> = home
-        .tasks
-        .borrow()
-        .iter()
-        .filter_map(|task| task.own().map(Own::into_obj))
-        .collect();
+    let tasks = all(home);
     let list = value::list_with(tasks.len())?;
     for (i, task) in tasks.into_iter().enumerate() {
-        value::list_init(list.borrow(), i, task);
+        value::list_init(list.borrow(), i, task.into_obj());
     }
     Ok(list)
+}
+
+/// The same.
+pub(crate) fn all(home: Inst<'_, LoopBase>) -> Vec<Own<Task>> {
+    let tasks = home.tasks.borrow();
+    tasks.iter().filter_map(Weak::own).collect()
 }
 
 /// `task.cancel(msg)`: cancels what it waits for, or makes its next step raise CancelledError.
@@ -365,6 +432,9 @@ pub(crate) fn cancel(task: Inst<'_, Task>, message: Option<Obj>) -> PyRes<bool> 
         return Ok(false);
     }
     task.cancels.set(task.cancels.get() + 1);
+    if record::on() {
+        record::cancelled(task);
+    }
     match task.waiter.take() {
         Waiter::Nothing | Waiter::Rested => {}
         Waiter::Future(waited) => {

@@ -5,6 +5,7 @@ use crate::consts::{names, stock};
 use crate::event_loop::{self, Due, LoopBase, Ready};
 use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::handle::ends_loop;
+use crate::inspect::record;
 use crate::meter;
 use crate::primitives::gather::Gather;
 use crate::primitives::sleep::Sleep;
@@ -109,7 +110,14 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     // What was published of the outer task would pass for the inner one's.
     event_loop::end_step(home);
     task.eager.set(true);
+    let recorded = record::on();
+    if recorded {
+        record::step_begins(task.inst());
+    }
     let outcome = step(home, task.clone(), None);
+    if recorded {
+        record::step_ends(task.inst());
+    }
     task.eager.set(false);
     if task.fut().done() && cfg!(Py_3_12) {
         // As asyncio: what has ended before anybody saw it keeps no coroutine. (3.11 has no eager
@@ -501,5 +509,5 @@ fn report(home: Inst<'_, LoopBase>, task: Inst<'_, Task>, raised: Raised) -> PyR
     value::dict_set(context.borrow(), names().message.borrow(), message.borrow())?;
     value::dict_set(context.borrow(), names().exception.borrow(), exc.borrow())?;
     value::dict_set(context.borrow(), names().task.borrow(), task.obj())?;
-    future::call_handler(home.obj(), context.borrow())
+    future::call_handler_in_except(home.obj(), context.borrow(), exc.borrow())
 }

@@ -1,25 +1,26 @@
-//! Names and objects of asyncio that transports alone use; filled when their type is built.
+//! Names and objects of asyncio that stream transports alone use; filled when their type is built.
 
 use rondel_ffi::gil::GilStatic;
 use rondel_ffi::{Obj, PyRes, call, value};
 use std::ffi::CStr;
 
 pub(super) struct Names {
-    pub(super) call_connection_lost: Obj,
-    pub(super) default: Obj,
+    pub(super) attach: Obj,
+    pub(super) connection_made: Obj,
+    pub(super) fileno: Obj,
+    pub(super) getpeername: Obj,
+    pub(super) getsockname: Obj,
+    pub(super) peername: Obj,
+    pub(super) proto: Obj,
+    pub(super) socket: Obj,
+    pub(super) sockname: Obj,
+    pub(super) start_reading: Obj,
+    /// `_set_result_unless_cancelled`
+    pub(super) set_result: Obj,
+    pub(super) transport_socket: Obj,
     pub(super) detach: Obj,
-    pub(super) fatal_error: Obj,
-    pub(super) high: Obj,
-    pub(super) log_debug: Obj,
-    pub(super) low: Obj,
-    pub(super) name: Obj,
-    pub(super) protocol: Obj,
     pub(super) remove_writer: Obj,
-    pub(super) transport: Obj,
     pub(super) type_name: Obj,
-    pub(super) warning: Obj,
-    /// asyncio's logger.
-    pub(super) logger: Obj,
     pub(super) buffered_protocol: Obj,
     pub(super) bytearray: Obj,
     pub(super) memoryview: Obj,
@@ -40,20 +41,21 @@ fn attr(module: &CStr, name: &CStr) -> PyRes<Obj> {
 
 pub(super) fn load() -> PyRes<()> {
     NAMES.set(Names {
-        call_connection_lost: value::intern(c"_call_connection_lost")?,
-        default: value::intern(c"default")?,
+        attach: value::intern(c"_attach")?,
+        connection_made: value::intern(c"connection_made")?,
+        fileno: value::intern(c"fileno")?,
+        getpeername: value::intern(c"getpeername")?,
+        getsockname: value::intern(c"getsockname")?,
+        peername: value::intern(c"peername")?,
+        proto: value::intern(c"proto")?,
+        socket: value::intern(c"socket")?,
+        sockname: value::intern(c"sockname")?,
+        start_reading: value::intern(c"_start_reading")?,
+        set_result: attr(c"asyncio.futures", c"_set_result_unless_cancelled")?,
+        transport_socket: attr(c"asyncio.trsock", c"TransportSocket")?,
         detach: value::intern(c"_detach")?,
-        fatal_error: value::intern(c"_fatal_error")?,
-        high: value::intern(c"high")?,
-        log_debug: value::intern(c"_log_debug")?,
-        low: value::intern(c"low")?,
-        name: value::intern(c"name")?,
-        protocol: value::intern(c"protocol")?,
         remove_writer: value::intern(c"_remove_writer")?,
-        transport: value::intern(c"transport")?,
         type_name: value::intern(c"__name__")?,
-        warning: value::intern(c"warning")?,
-        logger: attr(c"asyncio.log", c"logger")?,
         buffered_protocol: attr(c"asyncio.protocols", c"BufferedProtocol")?,
         bytearray: attr(c"builtins", c"bytearray")?,
         memoryview: attr(c"builtins", c"memoryview")?,

@@ -1,42 +1,23 @@
 //! Receiving: from readiness to the protocol, and the switches of `pause_reading()`.
 
-use super::{
-    Life, Missed, Reading, TcpTransport, again, close, deregister_idle, names, os_error, register,
-};
+use super::{Kind, Life, Missed, Reading, TcpTransport, again, deregister_idle, names, register};
 use crate::consts::names;
 use crate::event_loop::{IoEvent, LoopBase};
+use crate::net::expected::LARGEST;
+use crate::net::streams;
+use crate::net::tls::{self, Tls};
+use crate::net::transport::receive::{Got, Source, to_bytes, with_scratch};
+use crate::net::transport::{close, os_error};
 use rondel_ffi::err::Builtin;
-use rondel_ffi::{Inst, Obj, PyRes, Raised, buffer, call, context, fd, value};
+use rondel_ffi::{Inst, Obj, PyRes, Raised, buffer, call, context, value};
 use rustix::buffer::Buffer;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
-/// asyncio's `max_size`: the most one `recv` takes.
-const MAX_SIZE: usize = 256 * 1024;
-
-/// After a read of this size the next is made straight into a new `bytes`: below, copying from the
-/// scratch memory costs less than a second look at the size; above, the C library would map and
-/// unmap memory for each (its threshold is 128 KiB), which costs several times the copy.
-const DIRECT: std::ops::Range<usize> = 16 * 1024..DIRECT_ROOM;
-const DIRECT_ROOM: usize = 124 * 1024;
-
-thread_local! {
-    /// Where data lands before its size is known. One per thread: nothing is kept in it.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_SIZE].into_boxed_slice());
-}
-
-/// What one `recv` gave.
-enum Got<T> {
-    Data {
-        data: T,
-        /// It filled the buffer: the socket may hold more.
-        full: bool,
-    },
-    End,
-    /// Nothing to read, after all.
-    Nothing,
-}
+/// The most one `recv` takes for a layer of TLS: what it decrypts of that is a `bytes` below the same
+/// threshold.
+const TLS_ROOM: usize = LARGEST;
 
 /// Reads once, if the protocol wants it. `closed`: epoll has seen the peer's end.
 pub(super) fn ready(
@@ -51,17 +32,72 @@ pub(super) fn ready(
         Reading::Flowing => {}
         Reading::Ended => return Ok(()),
         Reading::Waiting | Reading::Paused => {
-            slf.miss(if closed { Missed::End } else { Missed::Data });
+            slf.miss(Missed::of(closed));
             return Ok(());
         }
     }
-    if let Some(context) = slf.read_context.get() {
+    if slf.has_reader() && tell_reader(slf)? {
+        // Whoever reads receives: the data is then used while it is warm, and no copy waits for it.
+        slf.miss(Missed::of(closed));
+        return Ok(());
+    }
+    deliver(home, slf, closed)
+}
+
+/// Wakes the task that waits for this stream's data, if there is one.
+fn tell_reader(slf: Inst<'_, TcpTransport>) -> PyRes<bool> {
+    match slf.reader() {
+        Some(reader) => streams::announce(reader.inst()),
+        None => Ok(false),
+    }
+}
+
+/// Receives what a stream's reader was told of; whether there was any such thing.
+#[inline(always)]
+pub(crate) fn pull(slf: Inst<'_, TcpTransport>) -> PyRes<bool> {
+    if slf.missed.get() == Missed::Nothing
+        || slf.life.get() != Life::Open
+        || slf.reading.get() != Reading::Flowing
+    {
+        return Ok(false);
+    }
+    let Some(home) = slf.home.get() else {
+        return Ok(false);
+    };
+    let missed = slf.missed.take();
+    deliver(home.inst(), slf, missed == Missed::End)?;
+    Ok(true)
+}
+
+/// Takes back what a reader was told of: it does not read after all.
+pub(crate) fn put_back(slf: Inst<'_, TcpTransport>) {
+    if slf.missed.get() != Missed::Nothing
+        && slf.life.get() == Life::Open
+        && slf.reading.get() == Reading::Flowing
+        && let Some(home) = slf.home.get()
+    {
+        let missed = slf.missed.take();
+        let event = IoEvent {
+            readable: true,
+            writable: false,
+            read_closed: missed == Missed::End,
+        };
+        again(home.inst(), slf, event);
+    }
+}
+
+/// Receives once and hands the data over. `closed`: epoll has seen the peer's end.
+fn deliver(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>, closed: bool) -> PyRes<()> {
+    // A native stream's reader runs nothing of the program's.
+    if !slf.has_reader()
+        && let Some(context) = slf.read_context.get()
+    {
         home.enter(context.borrow())?;
     }
-    let delivered = if slf.buffered.get() {
-        to_buffer(slf)
-    } else {
-        to_data_received(slf)
+    let delivered = match slf.kind.get() {
+        Kind::Plain => to_data_received(slf),
+        Kind::Buffered => to_buffer(slf),
+        Kind::Tls => to_tls(slf),
     };
     let done = match delivered {
         Ok(Outcome::Delivered { full }) if full || closed => Ok(()),
@@ -85,7 +121,7 @@ pub(super) fn ready(
                 },
             );
         }
-        (Life::Open, _) => slf.miss(if closed { Missed::End } else { Missed::Data }),
+        (Life::Open, _) => slf.miss(Missed::of(closed)),
         _ => {}
     }
     done
@@ -101,54 +137,32 @@ enum Outcome {
 }
 
 fn to_data_received(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
-    let Some(protocol) = slf.protocol.get() else {
-        return Ok(Outcome::Nothing);
+    let reader = slf.reader();
+    let protocol = match reader {
+        // A native stream's is not called, so that it need not be fetched into the cache.
+        Some(_) => None,
+        None => match slf.protocol.get() {
+            Some(protocol) => Some(protocol),
+            None => return Ok(Outcome::Nothing),
+        },
     };
-    let expected = slf.last_read.get();
-    let got = if DIRECT.contains(&expected) {
-        let room = (expected + expected / 4)
-            .next_multiple_of(4096)
-            .min(DIRECT_ROOM);
-        buffer::new_bytes(room, |memory| match receive(slf, memory) {
-            Ok(Got::Data { data, .. }) => Ok(data),
-            other => Err(other),
-        })
-        .map(|made| match made {
-            Ok(data) => {
-                let count = value::bytes_of(data.borrow()).map_or(0, <[u8]>::len);
-                Ok(Got::Data {
-                    full: count == room,
-                    data,
-                })
-            }
-            Err(Ok(Got::End)) => Ok(Got::End),
-            Err(Ok(_)) => Ok(Got::Nothing),
-            Err(Err(errno)) => Err(errno),
-        })
-    } else {
-        SCRATCH.with_borrow_mut(|scratch| match receive(slf, scratch) {
-            Ok(Got::Data { data, full }) => {
-                value::bytes(&scratch[..data]).map(|data| Ok(Got::Data { data, full }))
-            }
-            Ok(Got::End) => Ok(Ok(Got::End)),
-            Ok(Got::Nothing) => Ok(Ok(Got::Nothing)),
-            Err(errno) => Ok(Err(errno)),
-        })
-    };
-    let (data, full) = match got {
+    let (data, full) = match to_bytes(&slf, &slf.expected) {
         Ok(Ok(Got::Data { data, full })) => (data, full),
         Ok(Ok(Got::End)) => return Ok(Outcome::Ended),
         Ok(Ok(Got::Nothing)) => return Ok(Outcome::Nothing),
         Ok(Err(errno)) => return read_failed(slf, errno),
         Err(no_memory) => return failed(slf, no_memory, READ_FAILED),
     };
-    slf.last_read
-        .set(value::bytes_of(data.borrow()).map_or(0, <[u8]>::len));
-    match call::method(
-        names().data_received.borrow(),
-        [protocol.borrow(), data.borrow()],
-    ) {
-        Ok(_none) => Ok(Outcome::Delivered { full }),
+    let received = match (&reader, &protocol) {
+        (Some(reader), _) => streams::feed(reader.inst(), data.borrow()),
+        (None, Some(protocol)) => {
+            let args = [protocol.borrow(), data.borrow()];
+            call::method(names().data_received.borrow(), args).map(drop)
+        }
+        (None, None) => Ok(()),
+    };
+    match received {
+        Ok(()) => Ok(Outcome::Delivered { full }),
         Err(raised) => failed(
             slf,
             raised,
@@ -170,7 +184,7 @@ fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         if memory.is_empty() {
             None
         } else {
-            Some(receive(slf, memory))
+            Some(slf.receive(memory))
         }
     });
     let (count, full) = match got {
@@ -192,14 +206,36 @@ fn to_buffer(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
         [protocol.borrow(), count.borrow()],
     ) {
         Ok(_none) => Ok(Outcome::Delivered { full }),
-        Err(raised) => failed(
-            slf,
-            raised,
-            "Fatal error: protocol.buffer_updated() call failed.",
-        ),
+        Err(raised) => failed(slf, raised, BUFFER_UPDATED_FAILED),
     }
 }
 
+/// To a layer of TLS, which takes a copy.
+fn to_tls(slf: Inst<'_, TcpTransport>) -> PyRes<Outcome> {
+    let protocol = slf.protocol.get();
+    let Some(tls) = protocol.as_ref().and_then(|obj| obj.borrow().cast::<Tls>()) else {
+        return Ok(Outcome::Nothing);
+    };
+    let got = with_scratch(|scratch| match slf.receive(&mut scratch[..TLS_ROOM]) {
+        Ok(Got::Data { data, full }) => {
+            tls::take_in(tls, &scratch[..data]).map(|()| Ok(Got::Data { data, full }))
+        }
+        other => Ok(other),
+    });
+    let outcome = match got {
+        Ok(Ok(Got::Data { full, .. })) => tls::advance(tls).map(|()| full),
+        Ok(Ok(Got::End)) => return Ok(Outcome::Ended),
+        Ok(Ok(Got::Nothing)) => return Ok(Outcome::Nothing),
+        Ok(Err(errno)) => return read_failed(slf, errno),
+        Err(raised) => Err(raised),
+    };
+    match outcome {
+        Ok(full) => Ok(Outcome::Delivered { full }),
+        Err(raised) => failed(slf, raised, BUFFER_UPDATED_FAILED),
+    }
+}
+
+const BUFFER_UPDATED_FAILED: &str = "Fatal error: protocol.buffer_updated() call failed.";
 const GET_BUFFER_FAILED: &str = "Fatal error: protocol.get_buffer() call failed.";
 
 /// What `get_buffer()` returned can't be received into; asyncio finds out in two steps.
@@ -221,18 +257,21 @@ fn unusable(slf: Inst<'_, TcpTransport>, space: &Obj) -> PyRes<Outcome> {
     }
 }
 
+impl Source for Inst<'_, TcpTransport> {
+    fn receive(&self, memory: &mut [u8]) -> Result<Got<usize>, Errno> {
+        receive(*self, memory)
+    }
+    fn receive_new(&self, memory: &mut [MaybeUninit<u8>]) -> Result<Got<usize>, Errno> {
+        receive(*self, memory)
+    }
+}
+
 /// One `recv` that never blocks.
 fn receive<T>(slf: Inst<'_, TcpTransport>, memory: &mut [T]) -> Result<Got<usize>, Errno>
 where
     for<'a> &'a mut [T]: Buffer<u8>,
 {
-    let Some(socket) = slf
-        .sock
-        .peek()
-        .and_then(|sock| fd::lend(sock, slf.fd.get()))
-    else {
-        return Err(Errno::BADF);
-    };
+    let socket = slf.descriptor()?;
     let room = memory.len();
     loop {
         return match recv(socket, &mut *memory, RecvFlags::DONTWAIT) {
@@ -320,6 +359,19 @@ fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     Ok(())
 }
 
+/// Starts reading after `connection_made`, in the context that is there for it.
+pub(super) fn begin(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
+    if slf.life.get() != Life::Open || slf.reading.get() != Reading::Waiting {
+        return Ok(());
+    }
+    slf.reading.set(Reading::Flowing);
+    if slf.empty_waiter.is_none() {
+        register(home, slf)
+    } else {
+        Ok(())
+    }
+}
+
 /// `_start_reading()`: the callback after `connection_made`.
 pub(super) fn start_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
     if slf.life.get() == Life::Open
@@ -331,7 +383,7 @@ pub(super) fn start_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-pub(super) fn pause_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
+pub(crate) fn pause_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
     if slf.is_reading()
         && let Some(home) = slf.home.get()
     {
@@ -341,7 +393,7 @@ pub(super) fn pause_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-pub(super) fn resume_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
+pub(crate) fn resume_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
     if slf.life.get() == Life::Open
         && slf.reading.get() == Reading::Paused
         && let Some(home) = slf.home.get()

@@ -1,44 +1,26 @@
-//! Sending: `write()` tries at once, what the socket does not take is queued, and the protocol is
-//! told to pause above the high-water mark and to resume at the low one.
+//! Sending: `write()` tries at once, what the socket does not take is queued.
 //!
 //! The queue holds `bytes` objects as they were given, uncopied; other buffers are copied when they
 //! have to wait, since their owner may change them.
 
-use super::{
-    Life, TcpTransport, again, close, deregister, deregister_idle, names, os_error, raise_errno,
-    register,
-};
-use crate::consts::names;
+use super::{Life, TcpTransport, again, deregister, deregister_idle, names, register};
 use crate::event_loop::{IoEvent, LoopBase};
 use crate::future::{self, State};
+use crate::net::transport::limits::{maybe_pause, maybe_resume};
+use crate::net::transport::{Transport, close, os_error, raise_errno};
 use rondel_ffi::err::Builtin;
-use rondel_ffi::{Inst, Obj, PyRes, Ref, buffer, call, context, fd, value};
+use rondel_ffi::{Inst, Obj, PyRes, Ref, buffer, call, context, value};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
-use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
 
-/// How many chunks of the queue one system call sends.
-const IOVECS: usize = 64;
-/// Writes to a lost connection before asyncio's logger hears of them
-/// (`LOG_THRESHOLD_FOR_CONNLOST_WRITES`).
-const LOST_WRITES: u32 = 5;
 /// A peer that is gone is an error to report, not a SIGPIPE; and a socket that somebody made
 /// blocking must not stop the loop.
 const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
 
-fn socket<'a>(slf: Inst<'a, TcpTransport>) -> Result<BorrowedFd<'a>, Errno> {
-    slf.data()
-        .sock
-        .peek()
-        .and_then(|sock| fd::lend(sock, slf.fd.get()))
-        .ok_or(Errno::BADF)
-}
-
 /// `transport.write(data)`.
-pub(super) fn write(slf: Inst<'_, TcpTransport>, data: Ref<'_>) -> PyRes<Obj> {
+pub(crate) fn write(slf: Inst<'_, TcpTransport>, data: Ref<'_>) -> PyRes<Obj> {
     match value::bytes_of(data) {
         Some(bytes) => {
             if admit(slf, "write", "write", bytes.is_empty())? {
@@ -100,28 +82,16 @@ fn admit(slf: Inst<'_, TcpTransport>, func: &str, verb: &str, empty: bool) -> Py
         return Ok(false);
     }
     if slf.is_lost() {
-        count_lost(slf)?;
+        close::count_lost(slf)?;
         return Ok(false);
     }
     Ok(true)
 }
 
-#[cold]
-fn count_lost(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    let count = slf.lost_count.get();
-    slf.lost_count.set(count.saturating_add(1));
-    if count >= LOST_WRITES {
-        let own = names::own();
-        let text = value::str("socket.send() raised exception.")?;
-        let _none = call::method(own.warning.borrow(), [own.logger.borrow(), text.borrow()])?;
-    }
-    Ok(())
-}
-
 /// How much the socket took; 0 when it is full.
 #[inline(always)]
 fn send_now(slf: Inst<'_, TcpTransport>, bytes: &[u8]) -> Result<usize, Errno> {
-    let socket = socket(slf)?;
+    let socket = slf.descriptor()?;
     loop {
         return match send(socket, bytes, FLAGS) {
             Err(Errno::AGAIN) => Ok(0),
@@ -134,7 +104,7 @@ fn send_now(slf: Inst<'_, TcpTransport>, bytes: &[u8]) -> Result<usize, Errno> {
 /// Queues what the socket did not take: all of `chunk` but the first `sent` bytes.
 fn enqueue(slf: Inst<'_, TcpTransport>, chunk: Obj, sent: usize) -> PyRes<()> {
     let first = !slf.has_queued();
-    push(slf, chunk, sent);
+    push(slf, chunk, sent)?;
     if first {
         arm(slf)?;
     }
@@ -142,15 +112,10 @@ fn enqueue(slf: Inst<'_, TcpTransport>, chunk: Obj, sent: usize) -> PyRes<()> {
 }
 
 /// `sent` is for the first chunk only.
-fn push(slf: Inst<'_, TcpTransport>, chunk: Obj, sent: usize) {
-    let len = value::bytes_of(chunk.borrow()).map_or(0, <[u8]>::len) - sent;
-    if len > 0 {
-        if sent > 0 {
-            slf.head_sent.set(sent);
-        }
-        slf.queue.borrow_mut().push_back(chunk);
-        slf.queued.set(slf.queued.get() + len);
-    }
+fn push(slf: Inst<'_, TcpTransport>, chunk: Obj, sent: usize) -> PyRes<()> {
+    let len = slf.queue.push(chunk, sent)?;
+    slf.queued.set(slf.queued.get() + len);
+    Ok(())
 }
 
 /// Waits for room: the socket is full, so its next edge is the one.
@@ -162,8 +127,8 @@ fn arm(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     }
 }
 
-/// `transport.writelines(list)`: one system call for up to [`IOVECS`] of them.
-pub(super) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Obj> {
+/// `transport.writelines(list)`: as few system calls as there can be.
+pub(crate) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Obj> {
     // Before 3.12 asyncio joins the list and writes that.
     let (func, verb) = if cfg!(Py_3_12) {
         ("writelines", "writelines")
@@ -176,7 +141,7 @@ pub(super) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Ob
     // Nothing is queued before all of it is known to be good.
     let mut chunks = Vec::new();
     value::for_each(list, |item| {
-        chunks.push(if value::bytes_of(item.borrow()).is_some() {
+        chunks.push(if value::is_bytes_exact(item.borrow()) {
             item
         } else {
             value::to_bytes(item.borrow())?
@@ -188,7 +153,7 @@ pub(super) fn writelines(slf: Inst<'_, TcpTransport>, list: Ref<'_>) -> PyRes<Ob
     }
     let first = !slf.has_queued();
     for chunk in chunks {
-        push(slf, chunk, 0);
+        push(slf, chunk, 0)?;
     }
     if first && slf.has_queued() {
         match flush(slf) {
@@ -218,50 +183,23 @@ const WRITABLE: IoEvent = IoEvent {
 
 /// Sends from the queue, once; `true` if the socket took all that was offered to it.
 fn flush(slf: Inst<'_, TcpTransport>) -> Result<bool, Errno> {
-    let socket = socket(slf)?;
-    let (sent, offered) = {
-        let queue = slf.queue.borrow();
-        let mut vectors = [IoSlice::new(&[]); IOVECS];
-        let mut skip = slf.head_sent.get();
-        let mut offered = 0;
-        for (vector, chunk) in vectors.iter_mut().zip(queue.iter()) {
-            let bytes = value::bytes_of(chunk.borrow()).unwrap_or_default();
-            *vector = IoSlice::new(&bytes[std::mem::take(&mut skip)..]);
-            offered += vector.len();
-        }
-        let vectors = &vectors[..queue.len().min(IOVECS)];
+    let socket = slf.descriptor()?;
+    let outcome = slf.queue.send(|vectors| {
         loop {
             match sendmsg(socket, vectors, &mut SendAncillaryBuffer::default(), FLAGS) {
-                Ok(sent) => break (sent, offered),
-                Err(Errno::AGAIN) => return Ok(false),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
+                result => return result,
             }
         }
-    };
-    consume(slf, sent);
-    Ok(sent == offered)
-}
-
-/// Takes `sent` bytes off the queue's front.
-fn consume(slf: Inst<'_, TcpTransport>, sent: usize) {
-    slf.queued.set(slf.queued.get() - sent);
-    let mut past = slf.head_sent.get() + sent;
-    let mut done = Vec::new();
-    {
-        let mut queue = slf.queue.borrow_mut();
-        while let Some(chunk) = queue.pop_front() {
-            let len = value::bytes_of(chunk.borrow()).map_or(0, <[u8]>::len);
-            if past < len {
-                queue.push_front(chunk);
-                break;
-            }
-            past -= len;
-            done.push(chunk);
+    });
+    match outcome {
+        Ok((sent, offered)) => {
+            slf.queued.set(slf.queued.get() - sent);
+            Ok(sent == offered)
         }
+        Err(Errno::AGAIN) => Ok(false),
+        Err(errno) => Err(errno),
     }
-    slf.head_sent.set(past);
-    drop(done);
 }
 
 /// There is room: sends from the queue, then does what waited for it to empty.
@@ -353,37 +291,7 @@ pub(super) fn write_eof(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
 }
 
 fn shut_down(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    socket(slf)
+    slf.descriptor()
         .and_then(|socket| shutdown(socket, Shutdown::Write))
         .map_err(raise_errno)
-}
-
-// ------------------------------------------------------------------------------- flow control
-
-/// Tells the protocol to pause when the queue has grown above the high-water mark.
-pub(super) fn maybe_pause(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    if slf.queued.get() <= slf.high_water.get() || slf.protocol_paused.replace(true) {
-        return Ok(());
-    }
-    let Some(protocol) = slf.protocol.get() else {
-        return Ok(());
-    };
-    match call::method(names().pause_writing.borrow(), [protocol.borrow()]) {
-        Ok(_none) => Ok(()),
-        Err(raised) => close::to_handler(slf, raised, "protocol.pause_writing() failed"),
-    }
-}
-
-fn maybe_resume(slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    if !slf.protocol_paused.get() || slf.queued.get() > slf.low_water.get() {
-        return Ok(());
-    }
-    slf.protocol_paused.set(false);
-    let Some(protocol) = slf.protocol.get() else {
-        return Ok(());
-    };
-    match call::method(names().resume_writing.borrow(), [protocol.borrow()]) {
-        Ok(_none) => Ok(()),
-        Err(raised) => close::to_handler(slf, raised, "protocol.resume_writing() failed"),
-    }
 }

@@ -303,14 +303,14 @@ pub(super) fn build() -> PyRes<Obj> {
         ),
         (
             c"__aenter__",
-            callable::coroutine_method::<Condition, _>(
+            callable::async_with_method::<Condition, _>(
                 waiting::enter,
                 like(c"__aenter__")?.borrow(),
             )?,
         ),
         (
             c"__aexit__",
-            callable::coroutine_method::<Condition, _>(
+            callable::async_with_method::<Condition, _>(
                 super::exit::exit::<Condition>,
                 like(c"__aexit__")?.borrow(),
             )?,

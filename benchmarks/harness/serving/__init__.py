@@ -1,0 +1,1 @@
+"""`run_server.py`: what is asked of the servers, the load, the rounds, the tables."""

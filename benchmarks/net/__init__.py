@@ -1,0 +1,1 @@
+"""The network's benchmark: see `run_net.py`."""

@@ -1,0 +1,15 @@
+//! The inspector's half that knows no Python.
+//!
+//! * `counters`: what each loop counts about itself. `watchdog`: who stands still.
+//! * `service`: the thread that answers on the process's socket, and the protocol; `door` is the
+//!   socket, `client` one connection of it.
+
+mod client;
+pub mod counters;
+mod door;
+mod service;
+mod watchdog;
+
+pub use door::Door;
+pub use service::{Service, Source};
+pub use watchdog::{Over, Stall};

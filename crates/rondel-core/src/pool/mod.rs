@@ -1,0 +1,576 @@
+//! A pool of long-lived threads for blocking calls, made for threads that share one interpreter lock.
+//!
+//! ```text
+//!   any thread                    the pool                              a pool's thread
+//!   ──────────                    ────────                              ───────────────
+//!   submit(job) ──────► free thread, if fewer run than wanted ────────► work(): runs it
+//!                  └──► queue ──── the next thread to finish takes it ─►
+//!   submit_to(pin, job) ► the inbox of the pin's thread ──────────────►
+//! ```
+//!
+//! * **Few threads at once.** Python threads that compute hand one lock to and fro, which costs more
+//!   than it gives. So a further thread is used only when those at work are blocked, or one of them
+//!   has been at it for long: [`pacer`] watches that, and sets how many are *wanted*.
+//! * **Last in, first out.** The thread that went idle last runs next: its memory is in the caches,
+//!   and a database connection of its is the freshest.
+//! * **Pins.** Calls that belong together (those of one request) share a [`Pin`] and run on one
+//!   thread. It is chosen for the first of them: one that is idle, or else, when there can be no
+//!   more, whichever is free first. A pin does not own its thread: others may use it in between,
+//!   unless the pin *holds* it (a transaction is open), in which case they wait.
+//! * **Told late.** Who submits a job as its last act before it gives the interpreter's lock up may keep
+//!   the wake-up until then ([`Pool::submit_late`]), and who has finished one has its loop woken when it
+//!   has gone idle ([`Turn::tell`]): a thread that is woken for a lock that another holds sleeps twice.
+//!
+//! The threads are the caller's: `spawn` starts one, which calls [`Pool::work`] (or [`Pool::next`] for
+//! job after job, and runs each itself) and returns when the pool is closed. Any method may be called
+//! from any thread. Jobs run without a lock held. A job that panics ends nothing but itself.
+
+mod pacer;
+mod seats;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::clock;
+use crate::wake::LoopWaker;
+use pacer::Pace;
+pub use pacer::TICK;
+use seats::{NOWHERE, PinTag, Pinned, Start, State};
+
+/// Something to run on a thread of the pool.
+pub type Job = Box<dyn FnOnce(&mut Turn) + Send>;
+
+/// So long does a thread that has gone idle look for itself whether a job is there for it; meanwhile the
+/// wake-up for one may come late. Calls that follow each other come at shorter intervals.
+const HOT: Duration = Duration::from_millis(2);
+
+/// A thread of the pool between two looks at what there is to do, and what a job can tell the pool.
+pub struct Turn {
+    thread: usize,
+    hold: bool,
+    present: Present,
+    /// Whose sleep ends once this thread is idle, or has the next job.
+    /// Weak: a loop that is closed meanwhile gives its descriptors back then.
+    tell: Option<Weak<LoopWaker>>,
+}
+
+/// What a thread is at.
+enum Present {
+    Nothing,
+    Pinned(Arc<PinTag>),
+    Queued,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Turn {
+    /// For a job that runs somewhere else than on a pool's thread.
+    #[must_use]
+    pub fn outside() -> Turn {
+        Turn::new(usize::MAX)
+    }
+
+    /// Thread number `seat` has nothing to do yet.
+    #[must_use]
+    pub fn new(seat: usize) -> Turn {
+        Turn {
+            thread: seat,
+            hold: false,
+            present: Present::Nothing,
+            tell: None,
+        }
+    }
+
+    /// This loop has something to do; it is woken at the next [`Pool::next`], and by it at once.
+    pub fn tell(&mut self, waker: &Arc<LoopWaker>) {
+        self.tell = Some(Arc::downgrade(waker));
+    }
+
+    /// Wakes the loop that was to be told, for those who do not call [`Pool::next`].
+    pub fn told(&mut self) {
+        if let Some(waker) = self.tell.take().and_then(|waker| waker.upgrade()) {
+            waker.visit();
+        }
+    }
+
+    /// The number of the thread, from 0 on.
+    #[must_use]
+    pub fn thread(&self) -> usize {
+        self.thread
+    }
+
+    /// Whether the job's pin holds its thread from now on: nobody else's jobs run there until one of
+    /// the pin's own lets go, or the pin is dropped. Without a pin it has no effect.
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+}
+
+/// A wake-up of a thread that the caller is to make, by dropping it; soon, and not in vain if late.
+#[derive(Debug)]
+pub struct Late(Arc<Condvar>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// Why a job was refused; it is given back.
+pub struct Refused(pub Job);
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refused: the pool is closed")
+    }
+}
+
+/// Counts, for statistics and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Threads at most.
+    pub limit: usize,
+    /// Threads that were started.
+    pub threads: usize,
+    /// Threads that run a job.
+    pub busy: usize,
+    /// Jobs without a pin that wait.
+    pub queued: usize,
+    /// How many threads may take jobs without a pin, as the pacer has it.
+    pub wanted: usize,
+}
+
+struct Shared {
+    limit: usize,
+    state: Mutex<State>,
+    /// Starts thread number N, which calls `work(N)`. False: it could not be started.
+    spawn: Box<dyn Fn(usize) -> bool + Send + Sync>,
+    /// Asks for a [`Pool::tick`] in [`TICK`] nanoseconds.
+    alarm: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+/// A handle of the pool; clones are the same pool's.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+/// Jobs of one pin run on one thread, in their order.
+pub struct Pin {
+    pool: Pool,
+    tag: Arc<PinTag>,
+}
+
+impl Pool {
+    /// A pool of at most `limit` threads (at least one), none of them started yet.
+    pub fn new(limit: usize, spawn: impl Fn(usize) -> bool + Send + Sync + 'static) -> Pool {
+        Pool(Arc::new(Shared {
+            limit: limit.max(1),
+            state: Mutex::new(State {
+                seats: Vec::new(),
+                idle: Vec::new(),
+                queue: VecDeque::new(),
+                unseated: VecDeque::new(),
+                running: 0,
+                pace: Pace::new(),
+                closed: false,
+                next_pin: 0,
+            }),
+            spawn: Box::new(spawn),
+            alarm: Mutex::new(None),
+        }))
+    }
+
+    /// Who is told that [`Pool::tick`] should be called soon. Without one the pool lets every thread
+    /// run that there is work for.
+    pub fn set_alarm(&self, alarm: Option<Arc<dyn Fn() + Send + Sync>>) {
+        let paced = alarm.is_some();
+        let old = {
+            let mut slot = self.0.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, alarm)
+        };
+        drop(old);
+        let started = {
+            let mut state = self.lock();
+            state.pace.set_paced(paced, self.0.limit);
+            self.more(&mut state)
+        };
+        self.start(started);
+    }
+
+    /// Runs the job on some thread.
+    ///
+    /// # Errors
+    /// Gives it back if the pool is closed.
+    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+        self.submit_late(job).map(drop)
+    }
+
+    /// The same, but the thread may be told when the [`Late`] is dropped. It looks for itself within
+    /// 2 ms in any case, so that one who blocks meanwhile waits for that at most.
+    ///
+    /// # Errors
+    /// Gives the job back if the pool is closed.
+    pub fn submit_late(&self, job: Job) -> Result<Option<Late>, Refused> {
+        let (started, watch) = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Refused(job));
+            }
+            state.queue.push_back(job);
+            let started = self.more(&mut state);
+            (started, state.needs_watch())
+        };
+        let late = self.start_late(started);
+        if watch {
+            self.ring();
+        }
+        Ok(late)
+    }
+
+    /// Takes what waits for a thread and has no pin out of the pool.
+    #[must_use]
+    pub fn withdraw(&self) -> Vec<Job> {
+        std::mem::take(&mut self.lock().queue).into()
+    }
+
+    /// A pin for calls that belong together.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        self.pin_beside(None)
+    }
+
+    /// The same, on another thread than this one if there is another.
+    #[must_use]
+    pub fn pin_beside(&self, other: Option<usize>) -> Pin {
+        let mut state = self.lock();
+        state.next_pin += 1;
+        Pin {
+            pool: self.clone(),
+            tag: Arc::new(PinTag {
+                id: state.next_pin,
+                alive: AtomicBool::new(true),
+                seat: AtomicUsize::new(NOWHERE),
+                waits: AtomicBool::new(false),
+                beside: other,
+            }),
+        }
+    }
+
+    /// Runs jobs as thread number `seat` until the pool is closed and nothing is left for it.
+    pub fn work(&self, seat: usize) {
+        let mut turn = Turn::new(seat);
+        while let Some(job) = self.next(&mut turn) {
+            run(job, &mut turn);
+        }
+    }
+
+    /// The next job for a thread that has finished the one before; the caller runs it, with this turn.
+    /// `None`: the pool is closed and nothing is left for the thread.
+    pub fn next(&self, turn: &mut Turn) -> Option<Job> {
+        let seat = turn.thread;
+        let mut state = self.lock();
+        // It has just been at work: the next job may follow at once.
+        let mut hot = !matches!(turn.present, Present::Nothing);
+        match std::mem::replace(&mut turn.present, Present::Nothing) {
+            Present::Nothing => {}
+            Present::Pinned(pin) => {
+                let hold = turn.hold && pin.alive.load(Ordering::Relaxed);
+                state.seats[seat].since = None;
+                state.seats[seat].held = hold.then_some(pin.id);
+            }
+            Present::Queued => {
+                state.seats[seat].since = None;
+                state.uncount(seat);
+            }
+        }
+        loop {
+            if let Some(Pinned { pin, job }) = state.next_pinned(seat, self.0.limit) {
+                turn.hold = state.seats[seat].held.is_some();
+                turn.present = Present::Pinned(pin);
+                state.seats[seat].since = Some(clock::now());
+                // It may have been woken for the queue: somebody else sees to that.
+                state.uncount(seat);
+                let started = self.more(&mut state);
+                drop(state);
+                self.start(started);
+                turn.told();
+                return Some(job);
+            }
+            if let Some(job) = state.take_queued(seat) {
+                turn.hold = false;
+                turn.present = Present::Queued;
+                state.seats[seat].since = Some(clock::now());
+                state.seats[seat].counted = true;
+                drop(state);
+                turn.told();
+                return Some(job);
+            }
+            if state.closed {
+                drop(state);
+                turn.told();
+                return None;
+            }
+            let started = self.more(&mut state);
+            if !matches!(started, Start::Nothing) {
+                drop(state);
+                self.start(started);
+                state = self.lock();
+                continue;
+            }
+            state.idle.push(seat);
+            state.seats[seat].hot = hot;
+            if turn.tell.is_some() {
+                // Idle by now: what the loop does next finds this thread.
+                drop(state);
+                turn.told();
+                state = self.lock();
+                if state.closed || !state.idle.contains(&seat) {
+                    state.leave_idle(seat);
+                    continue;
+                }
+            }
+            state = sleep(state, seat, hot);
+            hot = false;
+        }
+    }
+
+    /// Looks whether those at work are blocked, and lets further threads run or fewer. Says whether it
+    /// wants to be called again after [`TICK`].
+    pub fn tick(&self) -> bool {
+        self.lock().judge(clock::now(), self.0.limit);
+        loop {
+            let mut state = self.lock();
+            let started = self.more(&mut state);
+            if matches!(started, Start::Nothing) {
+                return state.still_watched();
+            }
+            drop(state);
+            self.start(started);
+        }
+    }
+
+    /// Refuses further jobs. What was taken in is still run; then the threads return.
+    pub fn close(&self) {
+        let wakes: Vec<_> = {
+            let mut state = self.lock();
+            state.closed = true;
+            // Nothing comes any more: what is left may use every thread.
+            state.pace.open(self.0.limit);
+            state.seats.iter().map(|s| Arc::clone(&s.wake)).collect()
+        };
+        wakes.iter().for_each(|wake| wake.notify_all());
+    }
+
+    /// Whether there is a thread of that number, or one that is being started.
+    #[must_use]
+    pub fn has_thread(&self, seat: usize) -> bool {
+        let state = self.lock();
+        state.seats.get(seat).is_some_and(|s| !s.vacant)
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let state = self.lock();
+        Stats {
+            limit: self.0.limit,
+            threads: state.seats.iter().filter(|s| !s.vacant).count(),
+            busy: state.seats.iter().filter(|s| s.since.is_some()).count(),
+            queued: state.queue.len(),
+            wanted: state.pace.wanted(),
+        }
+    }
+
+    fn submit_to(&self, pin: &Pin, job: Job) -> Result<Option<Late>, Refused> {
+        let start = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Refused(job));
+            }
+            let tag = &pin.tag;
+            let (seat, start) = match tag.seat() {
+                Some(seat) => (Some(seat), state.wake(seat)),
+                None if tag.waits.load(Ordering::Relaxed) => (None, Start::Nothing),
+                None => state.choose(self.0.limit, tag.beside),
+            };
+            state.put(seat, tag, job);
+            start
+        };
+        Ok(self.start_late(start))
+    }
+
+    /// Lets one more thread run, if there is work for it and one is wanted.
+    fn more(&self, state: &mut State) -> Start {
+        // Idle threads that were woken before count already: `running` is raised here.
+        if state.queue.is_empty() || state.running >= state.pace.wanted() {
+            return Start::Nothing;
+        }
+        let free = state.find_idle(|_, s| s.held.is_none());
+        let Some((seat, start)) = free.or_else(|| state.new_seat(self.0.limit)) else {
+            return Start::Nothing;
+        };
+        state.running += 1;
+        state.seats[seat].counted = true;
+        start
+    }
+
+    /// As `start`, but leaves a wake-up that may come late to the caller.
+    fn start_late(&self, start: Start) -> Option<Late> {
+        if let Start::Wake(wake, true) = start {
+            return Some(Late(wake));
+        }
+        self.start(start);
+        None
+    }
+
+    fn start(&self, start: Start) {
+        match start {
+            Start::Nothing => {}
+            Start::Wake(wake, _late) => wake.notify_one(),
+            Start::Spawn(seat) => {
+                if !(self.0.spawn)(seat) {
+                    self.not_started(seat);
+                }
+            }
+        }
+    }
+
+    /// A thread could not be started: whoever runs does its work, and a later job tries anew. If
+    /// nobody runs, the jobs are dropped.
+    #[cold]
+    fn not_started(&self, seat: usize) {
+        let mut lost = (VecDeque::new(), VecDeque::new());
+        let start = {
+            let mut state = self.lock();
+            state.uncount(seat);
+            let place = &mut state.seats[seat];
+            (place.vacant, place.pins) = (true, 0);
+            let inbox = std::mem::take(&mut place.inbox);
+            for Pinned { pin, job } in inbox {
+                pin.seat.store(NOWHERE, Ordering::Relaxed);
+                state.put(None, &pin, job);
+            }
+            if state.seats.iter().all(|s| s.vacant) {
+                for waiting in &state.unseated {
+                    waiting.pin.waits.store(false, Ordering::Relaxed);
+                }
+                lost.0 = std::mem::take(&mut state.queue);
+                lost.1 = std::mem::take(&mut state.unseated);
+            }
+            state.help(self.0.limit)
+        };
+        self.start(start);
+        // Without the lock: a job that is dropped may tell others.
+        drop(lost);
+    }
+
+    fn ring(&self) {
+        let alarm = {
+            let slot = self.0.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.clone()
+        };
+        if let Some(alarm) = alarm {
+            alarm();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Jobs run without the lock, so a poisoned state is still whole.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits as an idle thread until somebody has something for it, or it had better look.
+fn sleep<'a>(mut state: MutexGuard<'a, State>, seat: usize, hot: bool) -> MutexGuard<'a, State> {
+    let wake = Arc::clone(&state.seats[seat].wake);
+    let mut asleep = true;
+    if hot {
+        let waited = wake.wait_timeout(state, HOT);
+        let (back, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state = back;
+        state.seats[seat].hot = false;
+        // Taken off the list: the job's wake-up is late.
+        asleep = timeout.timed_out() && !state.closed && state.idle.contains(&seat);
+    }
+    if asleep {
+        state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    // Taken off by whoever woke it; a wake-up by accident takes itself off.
+    state.leave_idle(seat);
+    state
+}
+
+fn run(job: Job, turn: &mut Turn) {
+    // The panic hook has told of it by now.
+    let _panicked = catch_unwind(AssertUnwindSafe(|| job(turn)));
+}
+
+impl Pin {
+    /// Runs the job on the pin's thread, after its jobs before.
+    ///
+    /// # Errors
+    /// Gives it back if the pool is closed.
+    pub fn submit(&self, job: Job) -> Result<(), Refused> {
+        self.submit_late(job).map(drop)
+    }
+
+    /// The same, with the thread told late: see [`Pool::submit_late`].
+    ///
+    /// # Errors
+    /// Gives the job back if the pool is closed.
+    pub fn submit_late(&self, job: Job) -> Result<Option<Late>, Refused> {
+        self.pool.submit_to(self, job)
+    }
+
+    /// The number of its thread, once a job was submitted.
+    #[must_use]
+    pub fn thread(&self) -> Option<usize> {
+        self.tag.seat()
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let start = {
+            let mut state = self.pool.lock();
+            self.tag.alive.store(false, Ordering::Relaxed);
+            let Some(seat) = self.tag.seat() else { return };
+            let place = &mut state.seats[seat];
+            place.pins -= 1;
+            if place.held == Some(self.tag.id) && place.since.is_none() {
+                place.held = None;
+            }
+            // Others may have waited for it to let go.
+            if !place.inbox.is_empty() {
+                state.wake(seat)
+            } else if !state.unseated.is_empty() {
+                state.help(self.pool.0.limit)
+            } else {
+                self.pool.more(&mut state)
+            }
+        };
+        self.pool.start(start);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pin")
+            .field("id", &self.tag.id)
+            .finish_non_exhaustive()
+    }
+}

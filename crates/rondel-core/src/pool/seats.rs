@@ -1,0 +1,235 @@
+//! Who sits where: the pool's threads, what waits for them, and which pin belongs to which.
+//!
+//! All of it is behind the pool's one lock; nothing here blocks, runs a job or wakes a thread: it says
+//! whom to wake ([`Start`]). Invariants:
+//!
+//! * a thread is in `idle` exactly while it waits and nobody has woken it;
+//! * `running` is the number of `counted` seats;
+//! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
+
+use super::Job;
+use super::pacer::Pace;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar};
+
+/// What the caller is to do once it has let go of the lock.
+pub(super) enum Start {
+    Nothing,
+    /// Whether that may come late: the thread looks for itself soon.
+    Wake(Arc<Condvar>, bool),
+    Spawn(usize),
+}
+
+/// What the pool knows of a pin. Written with the pool's lock held.
+pub(super) struct PinTag {
+    pub(super) id: u64,
+    pub(super) alive: AtomicBool,
+    /// The number of its thread; [`NOWHERE`] until there is one.
+    pub(super) seat: AtomicUsize,
+    /// Its jobs are in `State::unseated`.
+    pub(super) waits: AtomicBool,
+    /// Not on this thread, if there is another.
+    pub(super) beside: Option<usize>,
+}
+
+pub(super) const NOWHERE: usize = usize::MAX;
+
+impl PinTag {
+    pub(super) fn seat(&self) -> Option<usize> {
+        let seat = self.seat.load(Ordering::Relaxed);
+        (seat != NOWHERE).then_some(seat)
+    }
+}
+
+pub(super) struct Pinned {
+    pub(super) pin: Arc<PinTag>,
+    pub(super) job: Job,
+}
+
+/// The first jobs of a pin, until some thread is free for it.
+pub(super) struct Unseated {
+    pub(super) pin: Arc<PinTag>,
+    pub(super) jobs: Vec<Job>,
+}
+
+/// One thread of the pool.
+#[derive(Default)]
+pub(super) struct Seat {
+    /// Jobs for this thread, in their order.
+    pub(super) inbox: VecDeque<Pinned>,
+    /// Living pins that chose this thread.
+    pub(super) pins: usize,
+    /// The pin that has the thread to itself.
+    pub(super) held: Option<u64>,
+    /// When the present job began; `None` while there is none.
+    pub(super) since: Option<u64>,
+    /// The present job has no pin: it counts against `wanted`.
+    pub(super) counted: bool,
+    /// Its thread could not be started; it may be tried again.
+    pub(super) vacant: bool,
+    /// It waits, and looks for itself within [`super::HOT`].
+    pub(super) hot: bool,
+    pub(super) wake: Arc<Condvar>,
+}
+
+impl Seat {
+    /// The first job in the inbox that may run now.
+    pub(super) fn next_pinned(&mut self) -> Option<Pinned> {
+        let at = match self.held {
+            None => 0,
+            Some(holder) => self.inbox.iter().position(|p| p.pin.id == holder)?,
+        };
+        self.inbox.remove(at)
+    }
+}
+
+pub(super) struct State {
+    pub(super) seats: Vec<Seat>,
+    /// Idle threads; the last one went idle last.
+    pub(super) idle: Vec<usize>,
+    pub(super) queue: VecDeque<Job>,
+    /// Pins that found all threads at work.
+    pub(super) unseated: VecDeque<Unseated>,
+    /// Threads that run, or are about to run, a job without a pin.
+    pub(super) running: usize,
+    pub(super) pace: Pace,
+    pub(super) closed: bool,
+    pub(super) next_pin: u64,
+}
+
+impl State {
+    /// The next job without a pin, for a thread that is free. A thread that was woken for one is
+    /// counted already.
+    pub(super) fn take_queued(&mut self, seat: usize) -> Option<Job> {
+        self.uncount(seat);
+        if self.seats[seat].held.is_some() || self.running >= self.pace.wanted() {
+            return None;
+        }
+        let job = self.queue.pop_front()?;
+        self.running += 1;
+        Some(job)
+    }
+
+    pub(super) fn uncount(&mut self, seat: usize) {
+        if std::mem::take(&mut self.seats[seat].counted) {
+            self.running -= 1;
+        }
+    }
+
+    /// The next job of a pin for a thread that is free: of one that has chosen it, or of one that
+    /// waits for a thread.
+    pub(super) fn next_pinned(&mut self, seat: usize, limit: usize) -> Option<Pinned> {
+        let next = self.seats[seat].next_pinned();
+        if next.is_some() || self.seats[seat].held.is_some() {
+            return next;
+        }
+        let fits = |waiting: &Unseated| waiting.may_use(seat, limit);
+        let at = self.unseated.iter().position(fits)?;
+        let Unseated { pin, jobs } = self.unseated.remove(at)?;
+        pin.waits.store(false, Ordering::Relaxed);
+        pin.seat.store(seat, Ordering::Relaxed);
+        if pin.alive.load(Ordering::Relaxed) {
+            self.seats[seat].pins += 1;
+        }
+        for job in jobs {
+            self.put(Some(seat), &pin, job);
+        }
+        self.seats[seat].next_pinned()
+    }
+
+    /// Lays a pin's job where its thread finds it.
+    pub(super) fn put(&mut self, seat: Option<usize>, pin: &Arc<PinTag>, job: Job) {
+        if let Some(seat) = seat {
+            if pin.seat() != Some(seat) {
+                pin.seat.store(seat, Ordering::Relaxed);
+                self.seats[seat].pins += 1;
+            }
+            let pin = Arc::clone(pin);
+            return self.seats[seat].inbox.push_back(Pinned { pin, job });
+        }
+        if pin.waits.swap(true, Ordering::Relaxed) {
+            let mut waiting = self.unseated.iter_mut();
+            if let Some(mine) = waiting.find(|w| w.pin.id == pin.id) {
+                return mine.jobs.push(job);
+            }
+        }
+        self.unseated.push_back(Unseated {
+            pin: Arc::clone(pin),
+            jobs: vec![job],
+        });
+    }
+
+    pub(super) fn leave_idle(&mut self, seat: usize) {
+        if let Some(at) = self.idle.iter().position(|&idle| idle == seat) {
+            self.idle.remove(at);
+        }
+    }
+
+    /// Wakes the thread if it is idle.
+    pub(super) fn wake(&mut self, seat: usize) -> Start {
+        match self.idle.iter().position(|&idle| idle == seat) {
+            Some(at) => self.wake_idle(at).1,
+            None => Start::Nothing,
+        }
+    }
+
+    pub(super) fn wake_idle(&mut self, at: usize) -> (usize, Start) {
+        let seat = self.idle.remove(at);
+        let place = &self.seats[seat];
+        (seat, Start::Wake(Arc::clone(&place.wake), place.hot))
+    }
+
+    /// Wakes the last thread to go idle that fits.
+    pub(super) fn find_idle(
+        &mut self,
+        fits: impl Fn(usize, &Seat) -> bool,
+    ) -> Option<(usize, Start)> {
+        let at = self.idle.iter().rposition(|&s| fits(s, &self.seats[s]))?;
+        Some(self.wake_idle(at))
+    }
+
+    /// Wakes an idle thread for a pin that waits for one.
+    pub(super) fn help(&mut self, limit: usize) -> Start {
+        let unseated = std::mem::take(&mut self.unseated);
+        let found = self.find_idle(|seat, s| {
+            s.held.is_none() && unseated.iter().any(|waiting| waiting.may_use(seat, limit))
+        });
+        self.unseated = unseated;
+        found.map_or(Start::Nothing, |(_, start)| start)
+    }
+
+    /// A place for one more thread.
+    pub(super) fn new_seat(&mut self, limit: usize) -> Option<(usize, Start)> {
+        let seat = match self.seats.iter().position(|s| s.vacant) {
+            Some(seat) => seat,
+            None if self.seats.len() < limit => {
+                self.seats.push(Seat::default());
+                self.seats.len() - 1
+            }
+            None => return None,
+        };
+        self.seats[seat].vacant = false;
+        Some((seat, Start::Spawn(seat)))
+    }
+
+    /// A thread for a new pin: the last one to go idle that nobody is pinned to, a new one, or an
+    /// idle one. None: all are at work, and the first to be free will do.
+    pub(super) fn choose(&mut self, limit: usize, beside: Option<usize>) -> (Option<usize>, Start) {
+        let free = |seat: usize, s: &Seat| s.held.is_none() && Some(seat) != beside;
+        let found = self
+            .find_idle(|seat, s| s.pins == 0 && free(seat, s))
+            .or_else(|| self.new_seat(limit))
+            .or_else(|| self.find_idle(|seat, s| free(seat, s) || limit == 1));
+        match found {
+            Some((seat, start)) => (Some(seat), start),
+            None => (None, Start::Nothing),
+        }
+    }
+}
+
+impl Unseated {
+    pub(super) fn may_use(&self, seat: usize, limit: usize) -> bool {
+        limit == 1 || self.pin.beside != Some(seat)
+    }
+}

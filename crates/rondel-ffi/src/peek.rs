@@ -1,0 +1,149 @@
+//! Looking at objects of others without running any Python code: what a suspended coroutine awaits and
+//! where it stands, what an object refers to.
+//!
+//! Only C types that are known by identity are asked (`cr_await` of a coroutine object is a C getter, a
+//! subclass of it cannot exist), and objects that are not known are looked into as the garbage collector
+//! does it. Nothing here leaves a reference behind, but for one thing: a suspended frame that has been
+//! looked at keeps its frame object (some 200 bytes) until it goes on.
+
+use crate::frame::Frame;
+use crate::obj::{Obj, Ref};
+use crate::{call, value};
+use pyo3::ffi;
+use std::ffi::{CStr, c_int, c_void};
+
+/// Objects of the interpreter that have a frame and may be suspended in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Coroutine,
+    Generator,
+    AsyncGenerator,
+}
+
+impl Kind {
+    /// What the object is, if it is one of these.
+    #[must_use]
+    pub fn of(obj: Ref<'_>) -> Option<Kind> {
+        let ty = obj.type_ptr();
+        // Compared by address; no reference to the statics is made.
+        if std::ptr::eq(ty, &raw const ffi::PyCoro_Type) {
+            Some(Kind::Coroutine)
+        } else if std::ptr::eq(ty, &raw const ffi::PyGen_Type) {
+            Some(Kind::Generator)
+        } else if std::ptr::eq(ty, &raw const ffi::PyAsyncGen_Type) {
+            Some(Kind::AsyncGenerator)
+        } else {
+            None
+        }
+    }
+
+    fn names(self) -> [&'static CStr; 3] {
+        match self {
+            Kind::Coroutine => [c"cr_frame", c"cr_await", c"cr_suspended"],
+            Kind::Generator => [c"gi_frame", c"gi_yieldfrom", c"gi_suspended"],
+            Kind::AsyncGenerator => [c"ag_frame", c"ag_await", c"ag_suspended"],
+        }
+    }
+
+    fn attribute(self, obj: Ref<'_>, which: usize) -> Option<Obj> {
+        debug_assert!(Kind::of(obj) == Some(self));
+        let name = value::intern(self.names()[which]).map_err(crate::Raised::clear);
+        let found = call::getattr(obj, name.ok()?.borrow()).map_err(crate::Raised::clear);
+        found.ok().filter(|found| !found.is_none())
+    }
+
+    /// Where it stands; none when it has ended.
+    #[must_use]
+    pub fn frame(self, obj: Ref<'_>) -> Option<Frame> {
+        self.attribute(obj, 0).and_then(Frame::cast)
+    }
+
+    /// What it is suspended in.
+    #[must_use]
+    pub fn awaited(self, obj: Ref<'_>) -> Option<Obj> {
+        self.attribute(obj, 1)
+    }
+
+    /// Whether it has begun and waits.
+    #[must_use]
+    pub fn is_suspended(self, obj: Ref<'_>) -> bool {
+        self.attribute(obj, 2)
+            .is_some_and(|answer| answer.borrow().truthy().unwrap_or(false))
+    }
+}
+
+/// The first object, of those that `obj` refers to itself, that `wanted` takes. `wanted` must run no
+/// Python code.
+pub fn referent(obj: Ref<'_>, wanted: impl FnMut(Ref<'_>) -> bool) -> Option<Obj> {
+    struct Search<F> {
+        wanted: F,
+        found: Option<Obj>,
+    }
+    extern "C" fn visit<F: FnMut(Ref<'_>) -> bool>(
+        obj: *mut ffi::PyObject,
+        search: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the search below, which nobody else uses meanwhile; the object is alive, as somebody
+        // that is alive refers to it.
+        let (search, obj) = unsafe { (&mut *search.cast::<Search<F>>(), Ref::from_ptr(obj)) };
+        if !(search.wanted)(obj) {
+            return 0;
+        }
+        search.found = Some(obj.own());
+        1
+    }
+    let mut search = Search {
+        wanted,
+        found: None,
+    };
+    // SAFETY: alive; a type with the flag has `tp_traverse`, which calls `visit` with what it refers to.
+    unsafe {
+        let ty = obj.type_ptr();
+        if ffi::PyType_HasFeature(ty, ffi::Py_TPFLAGS_HAVE_GC) != 0
+            && let Some(traverse) = (*ty).tp_traverse
+        {
+            fn of<F: FnMut(Ref<'_>) -> bool>(_: &Search<F>) -> ffi::visitproc {
+                visit::<F>
+            }
+            let visit = of(&search);
+            traverse(obj.as_ptr(), visit, (&raw mut search).cast());
+        }
+    }
+    search.found
+}
+
+/// The name of a function of Python, as its `__qualname__` has it.
+#[must_use]
+pub fn function_name(obj: Ref<'_>) -> Option<String> {
+    if !std::ptr::eq(obj.type_ptr(), &raw const ffi::PyFunction_Type) {
+        return None;
+    }
+    let name = value::intern(c"__qualname__").map_err(crate::Raised::clear);
+    let name = call::getattr(obj, name.ok()?.borrow()).map_err(crate::Raised::clear);
+    text(name.ok()?.borrow())
+}
+
+/// The text of a str as it can be written down; none for anything else.
+#[must_use]
+pub fn text(obj: Ref<'_>) -> Option<String> {
+    value::is_str_exact(obj).then(|| {
+        value::str_with(obj, str::to_owned).unwrap_or_else(|| "(not valid Unicode)".to_owned())
+    })
+}
+
+/// Keeps the garbage collector from starting, in this block of the thread that holds the GIL: what it
+/// collects may run any code. The GIL is not given up meanwhile.
+pub fn uncollected<R>(work: impl FnOnce() -> R) -> R {
+    struct Guard(bool);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if self.0 {
+                // SAFETY: the GIL is held; sets a flag.
+                unsafe { ffi::PyGC_Enable() };
+            }
+        }
+    }
+    // SAFETY: the GIL is held; sets a flag and tells what it was.
+    let _guard = Guard(unsafe { ffi::PyGC_Disable() } != 0);
+    work()
+}

@@ -1,0 +1,163 @@
+"""The asking side of the inspector's socket, for the commands ``ps``, ``tree`` and ``stalls``.
+
+The protocol is described in ``crates/rondel-core/src/inspect/service.rs``. Every failure is an
+``InspectError`` whose message says what to do.
+"""
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+__all__ = ["InspectError", "ask", "processes"]
+
+VERSION = 1
+
+# Seconds for an answer; the process itself gives up after 5.
+PATIENCE = 8.0
+# Bytes of an answer.
+_LONGEST = 1 << 30
+
+
+class InspectError(Exception):
+    """What went wrong, and what to do about it."""
+
+
+def folders(environment: dict[str, str] | None = None, uid: int | None = None) -> list[Path]:
+    """Where sockets may be, for a process with this environment and user."""
+    env = dict(os.environ) if environment is None else environment
+    uid = os.geteuid() if uid is None else uid
+    places = []
+    if env.get("XDG_RUNTIME_DIR", "").startswith("/"):
+        places.append(Path(env["XDG_RUNTIME_DIR"], "rondel"))
+    places.append(Path("/run/user", str(uid), "rondel"))
+    for temporary in (env.get("TMPDIR", ""), "/tmp"):
+        if temporary.startswith("/"):
+            places.append(Path(temporary, f"rondel-{uid}"))
+    return list(dict.fromkeys(places))
+
+
+def _is_private(folder: Path, uid: int) -> bool:
+    """Whether nobody but this user can have put a socket there."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077
+
+
+def processes() -> list[tuple[int, Path]]:
+    """Processes of this user that have a socket, by number. Sockets of dead ones are removed."""
+    found = {}
+    uid = os.geteuid()
+    for folder in folders():
+        if not _is_private(folder, uid):
+            continue
+        for path in folder.glob("*.sock"):
+            if not path.stem.isdecimal():
+                continue
+            pid = int(path.stem)
+            # Asked, not looked up: the folder may be shared with processes of another container.
+            if _answers(path):
+                found[pid] = path
+            else:
+                path.unlink(missing_ok=True)
+    return sorted(found.items())
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            # Full, or slow: alive.
+            return True
+    return True
+
+
+def _path_of(pid: int) -> Path:
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        raise InspectError(f"no process {pid}; `rondel ps` lists those that can be asked") from None
+    mine = os.geteuid()
+    if mine not in (uid, 0):
+        raise InspectError(
+            f"process {pid} belongs to another user: only its owner and root may look into it"
+        )
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+        pairs = [item.partition(b"=") for item in raw.split(b"\0") if b"=" in item]
+        environment = {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
+    except OSError:
+        environment = {}
+    for folder in [*folders(environment, uid), *folders()]:
+        path = folder / f"{pid}.sock"
+        if _is_private(folder, uid) and path.exists():
+            return path
+    raise InspectError(
+        f"process {pid} does not answer for Rondel: it runs no Rondel loop yet, or was started "
+        "with RONDEL_INSPECT=0, or does not use Rondel (`rondel ps` lists those that do)"
+    )
+
+
+def ask(
+    pid: int, question: str, path: Path | None = None, patience: float = PATIENCE
+) -> dict[str, Any]:
+    """Ask a process, for at most so many seconds. Raises ``InspectError``."""
+    path = path or _path_of(pid)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(patience)
+        try:
+            sock.connect(str(path))
+            sock.sendall(json.dumps({"v": VERSION, "ask": question}).encode() + b"\n")
+            line = _line(sock)
+        except TimeoutError:
+            raise InspectError(
+                f"process {pid} gave no answer within {patience:.0f} seconds: it may be stopped "
+                "(`kill -CONT`), or the machine overloaded; try again"
+            ) from None
+        except OSError as error:
+            raise InspectError(f"process {pid} cannot be asked: {error.strerror}") from None
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        raise InspectError(
+            f"process {pid} went away while it answered, or too many ask it"
+        ) from None
+    if "error" in answer:
+        raise InspectError(_explain(pid, answer))
+    if answer.get("v") != VERSION:
+        raise InspectError(f"process {pid} runs another version of Rondel: use its own `rondel`")
+    return dict(answer)
+
+
+def _line(sock: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while not parts or not parts[-1].endswith(b"\n"):
+        part = sock.recv(1 << 18)
+        if not part:
+            break
+        size += len(part)
+        if size > _LONGEST:
+            raise OSError(0, "its answer is too long")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _explain(pid: int, answer: dict[str, Any]) -> str:
+    kind = answer["error"]
+    if kind == "gil":
+        return (
+            f"process {pid} could not look at its tasks in time: native code, or a thread that "
+            f"never gives it up, holds the GIL; `rondel stalls {pid}` and `rondel ps` need no GIL"
+        )
+    if kind in ("unknown", "version"):
+        return f"process {pid} runs another version of Rondel: use its own `rondel`"
+    return f"process {pid}: {answer.get('message', kind)}"

@@ -1,0 +1,253 @@
+"""What a snapshot says, as objects: made from the JSON that the native half writes.
+
+``Snapshot`` JSON is described in ``crates/rondel/src/inspect/snapshot.rs``.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Frame", "LoopStats", "Stall", "Task", "Tree", "Wait", "age_of", "read_tasks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A place in the code: a link of an await chain, or a frame of a stack."""
+
+    #: ``<native>`` for what Rondel runs without Python code.
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        if self.file == "<native>":
+            return self.function
+        return f"{self.function} ({self.file}:{self.line})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a task waits for."""
+
+    #: ``sleep``, ``task``, ``gather``, ``thread``, ``call`` (a lock, a queue, a socket …: see
+    #: ``call``), ``future``, ``nothing`` (its step is scheduled), ``other`` or ``deep`` (more links
+    #: than are shown).
+    kind: str
+    #: What was called: ``Lock.acquire``, ``Queue.get``, ``to_thread``.
+    call: str | None = None
+    #: What it is about: a task's name, a thread's function, a lock's class and address.
+    what: str | None = None
+    #: Seconds left of a sleep.
+    left: float | None = None
+    #: Ids of the tasks that it waits for: one, or the first pending ones of a gather.
+    tasks: tuple[int, ...] = ()
+    #: How many of a gather's are done, and how many there are.
+    done: int | None = None
+    total: int | None = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "sleep":
+                return f"sleep, {self.left:.1f} s left"
+            case "task":
+                return f"task {self.what!r}"
+            case "gather":
+                return f"gather, {self.done} of {self.total} done"
+            case "thread":
+                return f"thread: {self.what or self.call}"
+            case "call":
+                return f"{self.call} {self.what}" if self.what else str(self.call)
+            case "other":
+                return str(self.what)
+            case _:
+                return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task that is not done."""
+
+    #: Its number among all tasks of the process (not that of ``Task-N``: named tasks count here).
+    id: int
+    name: str
+    #: The number of its loop.
+    loop: int
+    #: ``running``, ``ready`` (its step is scheduled), ``created`` (its first), ``sleeping`` or
+    #: ``waiting``.
+    state: str
+    #: The coroutine's qualified name.
+    coro: str
+    #: The await chain, outermost first.
+    stack: tuple[Frame, ...]
+    #: None while it runs.
+    waits_for: Wait | None
+    #: The id of the task that created it, None if none did.
+    parent: int | None
+    #: How often ``cancel()`` was called and not taken back.
+    cancels: int = 0
+    #: Where it was created, if ``rondel.watch_tasks()`` was on then.
+    created: Frame | None = None
+    #: Seconds since it was created, to within a second or so; None if that is not known.
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStats:
+    """What a running loop counts about itself. Counts are since it was made."""
+
+    id: int
+    #: ``threading.get_ident()`` of its thread.
+    thread: int
+    #: ``awake`` (it runs callbacks) or ``idle`` (it waits).
+    phase: str
+    #: Seconds in that phase.
+    in_phase: float
+    #: Seconds since the present run began, and the share of them that it was awake for.
+    age: float
+    busy: float
+    #: Seconds that it waited.
+    idle: float
+    #: Steps of tasks, and callbacks.
+    steps: int
+    turns: int
+    polls: int
+    #: Callbacks that are ready, timers, tasks that are not done: as of the last poll.
+    ready: int
+    timers: int
+    tasks: int
+    #: How many times timers were late by less than 1 µs, 2 µs, 4 µs …
+    lag: tuple[int, ...] = field(repr=False)
+
+    def lag_at(self, share: float) -> float:
+        """Seconds that this share of the timers (0 to 1) was late by at most."""
+        wanted, seen = share * sum(self.lag), 0
+        for power, count in enumerate(self.lag):
+            seen += count
+            if count and seen >= wanted:
+                return float(2**power) * 1e-6
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A step that kept a loop from everything else."""
+
+    loop: int
+    thread: int
+    #: Seconds since 1970, when it was noticed (the first time, if it happened more often).
+    at: float
+    #: Seconds so far, in all if it is ``over``; the longest, if it happened more often.
+    seconds: float
+    over: bool
+    #: The GIL could not be had: native code held it.
+    native: bool
+    #: How often at this place within a minute.
+    count: int
+    #: The stack of the loop's thread, innermost first; empty if it could not be taken.
+    stack: tuple[Frame, ...]
+    #: The task that took the step; None in a callback.
+    task: int | None = None
+    name: str | None = None
+    coro: str | None = None
+    #: ``file:line`` where the task was created, if ``rondel.watch_tasks()`` was on then.
+    created: str | None = None
+
+    def __str__(self) -> str:
+        who = f"task {self.name!r} ({self.coro})" if self.name is not None else "a callback"
+        lines = [f"the event loop has been in one step of {who} for {self.seconds * 1000:.0f} ms"]
+        if self.over:
+            lines = [f"the event loop was in one step of {who} for {self.seconds * 1000:.0f} ms"]
+        if self.count > 1:
+            lines[0] += f" (the longest of {self.count})"
+        if self.native:
+            lines.append("  the GIL is held by native code")
+        if self.created:
+            lines.append(f"  the task was created at {self.created}")
+        for frame in self.stack:
+            if frame.function == "EventLoop.run_forever":
+                # Below it is who runs the loop.
+                break
+            lines.append(f"  {frame}")
+        return "\n".join(lines)
+
+
+def age_of(number: int, ages: list[tuple[int, float]]) -> float | None:
+    """Seconds since the task of this number was created, by samples of the count of tasks."""
+    at = bisect_left(ages, number, key=lambda sample: sample[0])
+    return ages[at][1] if at < len(ages) else (0.0 if ages else None)
+
+
+def read_tasks(data: dict[str, Any]) -> list[Task]:
+    """The tasks of a snapshot."""
+    frames = [Frame(*frame) for frame in data["frames"]]
+    chains = [tuple(frames[i] for i in chain) for chain in data["chains"]]
+    ages = data["ages"]
+    return [
+        Task(
+            id=task["id"],
+            name=task["name"],
+            loop=task["loop"],
+            state=task["state"],
+            coro=task["coro"],
+            stack=chains[task["chain"]],
+            waits_for=read_wait(task["on"]) if "on" in task else None,
+            parent=task.get("parent"),
+            cancels=task.get("cancels", 0),
+            created=Frame(*task["created"]) if "created" in task else None,
+            age=age_of(task["id"], ages),
+        )
+        for task in data["tasks"]
+    ]
+
+
+def read_wait(on: dict[str, Any]) -> Wait:
+    """What a task waits for."""
+    tasks = (on["task"],) if "task" in on else tuple(on.get("tasks", ()))
+    rest = {key: value for key, value in on.items() if key not in ("task", "tasks")}
+    known = {
+        key: rest[key] for key in ("kind", "call", "what", "left", "done", "total") if key in rest
+    }
+    return Wait(tasks=tasks, **known)
+
+
+def read_stats(data: dict[str, Any]) -> list[LoopStats]:
+    """The counters of each loop."""
+    names = LoopStats.__dataclass_fields__
+    found = []
+    for one in data["loops"]:
+        known: dict[str, Any] = {key: value for key, value in one.items() if key in names}
+        known["lag"] = tuple(known["lag"])
+        found.append(LoopStats(**known))
+    return found
+
+
+def read_stall(data: dict[str, Any]) -> Stall:
+    """One stall."""
+    names = Stall.__dataclass_fields__
+    known = {key: value for key, value in data.items() if key in names and key != "stack"}
+    return Stall(stack=tuple(Frame(*frame) for frame in data["stack"]), **known)
+
+
+class Tree:
+    """Tasks by who created whom. ``str()`` groups those that wait alike."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+        tasks = read_tasks(data)
+        known = {task.id for task in tasks}
+        self.roots: list[Task] = []
+        self._children: dict[int, list[Task]] = {}
+        for task in sorted(tasks, key=lambda task: task.id):
+            if task.parent in known and task.parent is not None:
+                self._children.setdefault(task.parent, []).append(task)
+            else:
+                self.roots.append(task)
+
+    def children(self, task: Task) -> list[Task]:
+        """Those that this task created and that are not done."""
+        return self._children.get(task.id, [])
+
+    def __str__(self) -> str:
+        from rondel.inspect._text import tree_lines
+
+        return "\n".join(tree_lines(self._data))

@@ -1,0 +1,104 @@
+"""A snapshot as a tree of text, in which tasks that wait alike are one line.
+
+Works on the JSON itself: a hundred thousand tasks are grouped before any object is made of one.
+Two siblings are alike if their coroutines stand at the same places, wait for the same kind of
+thing, and so do their children. No recursion: a task may have been created by a task by a task, to
+any depth.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rondel.inspect._model import read_wait
+
+__all__ = ["tree_lines"]
+
+Snapshot = dict[str, Any]
+Raw = dict[str, Any]
+
+# Names of a group that are shown, and levels of the tree.
+_FEW = 3
+_LEVELS = 60
+
+
+def tree_lines(data: Snapshot, keep: Callable[[Raw], bool] | None = None) -> Iterator[str]:
+    """The lines. ``keep``: which tasks are shown; without their creators they are at the top."""
+    shown = sorted(
+        (task for task in data["tasks"] if keep is None or keep(task)), key=lambda task: task["id"]
+    )
+    for loop in data["loops"]:
+        own = [task for task in shown if task["loop"] == loop["id"]]
+        of_all = "" if len(own) == loop["tasks"] else f" of {loop['tasks']}"
+        yield f"loop {loop['id']}, {loop['phase']}: {len(own)}{of_all} tasks"
+        yield from _loop_lines(data, own)
+    if data.get("omitted"):
+        yield f"({data['omitted']} more tasks are not shown)"
+
+
+def _loop_lines(data: Snapshot, tasks: list[Raw]) -> Iterator[str]:
+    known = {task["id"] for task in tasks}
+    children: dict[int, list[Raw]] = {}
+    for task in tasks:
+        parent = task.get("parent", 0)
+        children.setdefault(parent if parent in known else 0, []).append(task)
+    kinds = _kinds(tasks, children)
+    # Groups to be written, the next one last: its tasks, what its lines begin with, its level.
+    todo: list[tuple[list[Raw], str, bool, int]] = []
+
+    def plan(siblings: list[Raw], indent: str, level: int) -> None:
+        groups: dict[int, list[Raw]] = {}
+        for task in siblings:
+            groups.setdefault(kinds[task["id"]], []).append(task)
+        for i, group in enumerate(reversed(groups.values())):
+            todo.append((group, indent, i == 0, level))
+
+    plan(children.get(0, []), "", 0)
+    while todo:
+        group, indent, last, level = todo.pop()
+        below = indent + ("    " if last else "│   ")
+        inner = children.get(group[0]["id"], [])
+        yield indent + ("└── " if last else "├── ") + _title(group)
+        for line in _chain(data, group):
+            yield below + ("│   " if inner else "    ") + line
+        if inner and level >= _LEVELS:
+            yield below + "└── …"
+        elif inner:
+            plan(inner, below, level + 1)
+
+
+def _kinds(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:
+    """A number for each task: the same for those that are alike, children and all."""
+    kinds: dict[int, int] = {}
+    numbers: dict[tuple[Any, ...], int] = {}
+    # A task has a higher number than its creator: children first.
+    for task in reversed(tasks):
+        below = sorted(kinds.get(child["id"], -1) for child in children.get(task["id"], ()))
+        on = task.get("on", {})
+        what = on.get("what") if on.get("kind") in ("thread", "call", "other") else None
+        key = (task["state"], task["coro"], task["chain"], on.get("kind"), what, *below)
+        kinds[task["id"]] = numbers.setdefault(key, len(numbers))
+    return kinds
+
+
+def _title(group: list[Raw]) -> str:
+    first = group[0]
+    cancels = ", cancelled" if first.get("cancels") else ""
+    if len(group) == 1:
+        return f"{first['name']}  {first['coro']}  [{first['state']}{cancels}]"
+    names = ", ".join(task["name"] for task in group[:_FEW])
+    more = ", …" if len(group) > _FEW else ""
+    return f"{len(group)} × {first['coro']}  [{first['state']}{cancels}]  ({names}{more})"
+
+
+def _chain(data: Snapshot, group: list[Raw]) -> Iterator[str]:
+    first = group[0]
+    for number in data["chains"][first["chain"]]:
+        file, line, function = data["frames"][number]
+        yield function if file == "<native>" else f"{function}  {file}:{line}"
+    if "on" not in first or first["on"]["kind"] == "nothing":
+        return
+    if first["on"]["kind"] == "sleep" and len(group) > 1:
+        left = [task["on"]["left"] for task in group]
+        yield f"→ sleep, {min(left):.1f} to {max(left):.1f} s left"
+    else:
+        yield f"→ {read_wait(first['on'])}"

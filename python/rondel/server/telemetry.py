@@ -1,0 +1,372 @@
+"""OpenTelemetry: a server span for each request, by the library (`--otel`).
+
+    traceparent ─► propagator ─► span, current while the application runs ─► status, error, end
+
+The span is the parent of those that the application makes, by contextvars: on the loop those of the
+request's task, on a pool's thread those of the call. Names and attributes are the stable semantic
+conventions for HTTP. Requests that the application has no part in (health, metrics, static files)
+have no spans.
+
+Invariants: nothing here is imported or called unless it was asked for. A span has its end when the
+response was complete, though it is told of at the application's return, so that work after the
+response counts for nothing and its exceptions are seen all the same.
+"""
+
+import importlib.util
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from rondel.server.config import ASGIApp, Message, Receive, Scope, Send
+from rondel.server.errors import UsageError
+from rondel.server.sends import PassesFiles
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, TracerProvider
+
+    from rondel import _rondel
+
+__all__ = ["Telemetry", "check"]
+
+INSTALL = "pip install 'rondel[otel]'"
+
+# Others are `_OTHER`: who makes methods up would make up names of spans.
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+# What the conventions have taken out of queries: signatures that let their holder in.
+_SECRETS = re.compile(r"(^|&)(AWSAccessKeyId|Signature|sig|X-Goog-Signature)=[^&]*")
+_NAMES_OF_ROUTES = re.compile(r"{(\w+)")
+
+
+def check() -> None:
+    """Raises UsageError if the library is not installed."""
+    try:
+        found = importlib.util.find_spec("opentelemetry.trace")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise UsageError(f"otel: OpenTelemetry is not installed: {INSTALL}")
+
+
+class Telemetry:
+    """What makes the spans of one server.
+
+    The provider of the program counts, if it has set one by the end of its startup (by itself, or
+    under `opentelemetry-instrument`); else one is made as the `OTEL_*` environment says. Raises
+    UsageError if that names what is not installed.
+    """
+
+    def __init__(self) -> None:
+        check()
+        from opentelemetry import context, propagate, trace
+
+        import rondel
+
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider):
+            provider = _by_environment()
+            trace.set_tracer_provider(provider)
+        self._tracer = provider.get_tracer(
+            "rondel", rondel.__version__, schema_url="https://opentelemetry.io/schemas/1.37.0"
+        )
+        self._attach, self._detach = context.attach, context.detach
+        self._extract = propagate.extract
+        self._current = trace.set_span_in_context
+        self._trace = trace
+        # A `Getter` by its looks: the class of that name would have to be imported.
+        self._headers: Any = _Headers()
+
+    # ------------------------------------------------------------------------------ the two ways
+
+    def application(self, app: ASGIApp) -> ASGIApp:
+        """An ASGI application whose requests and WebSocket connections have spans."""
+
+        async def traced(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] not in ("http", "websocket"):
+                await app(scope, receive, send)
+                return
+            request = self._begin(scope, 0.0)
+            token = self._attach(request.context)
+            try:
+                await app(scope, receive, _Sending(request, send).send)
+            except BaseException as error:
+                request.failed(error)
+                raise
+            finally:
+                self._detach(token)
+                request.end(scope)
+
+        return traced
+
+    def on_threads(
+        self, handler: "Callable[[Scope, Any, _rondel.Reply], object]"
+    ) -> "Callable[[Scope, Any, _rondel.Reply], None]":
+        """What the server calls on threads for whole requests, likewise."""
+
+        def traced(scope: Scope, body: Any, reply: Any) -> None:
+            request = self._begin(scope, reply.waited)
+            replying = _Reply(reply, request)
+            token = self._attach(request.context)
+            try:
+                handler(scope, body, replying)  # type: ignore[arg-type]
+            except BaseException as error:
+                request.failed(error)
+                raise
+            finally:
+                self._detach(token)
+                # One that goes to the loop instead has its span there.
+                if not replying.bounced:
+                    request.end(scope)
+
+        return traced
+
+    # ------------------------------------------------------------------------------- one request
+
+    def _begin(self, scope: Scope, waited: float) -> "_Request":
+        """``waited``: seconds since the request came."""
+        parent = self._extract(scope["headers"], getter=self._headers)
+        method = _method(scope)
+        span = self._tracer.start_span(
+            method if method in _METHODS else "HTTP",
+            context=parent,
+            kind=self._trace.SpanKind.SERVER,
+            attributes=_attributes(scope, method),
+            start_time=time.time_ns() - int(waited * 1e9),
+        )
+        return _Request(span, self._current(span, parent), scope, self._trace)
+
+
+class _Request:
+    """A request's span, and what becomes of the request."""
+
+    __slots__ = ("_error", "_prefix", "_span", "_trace", "context", "ended", "status")
+
+    def __init__(self, span: "Span", context: Any, scope: Scope, trace: Any) -> None:
+        self._span = span
+        self._trace = trace
+        self._error: BaseException | None = None
+        # Routers add to it, in the same scope.
+        self._prefix: str = scope.get("root_path", "")
+        self.context = context
+        self.status = 0
+        # When the response was complete, in nanoseconds.
+        self.ended: int | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """The application has raised."""
+        self._error = error
+        if not self.status:
+            # What the server answers in that case.
+            self.status = 500 if isinstance(error, Exception) else 0
+
+    def end(self, scope: Scope) -> None:
+        span = self._span
+        if span.is_recording():
+            if route := _route(scope, self._prefix):
+                span.set_attribute("http.route", route)
+                method = _method(scope)
+                span.update_name(f"{method if method in _METHODS else 'HTTP'} {route}")
+            if self.status:
+                span.set_attribute("http.response.status_code", self.status)
+            error = self._error
+            if error is not None:
+                kind = type(error)
+                span.record_exception(error)
+                self._fail(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
+            elif self.status >= 500:
+                self._fail(str(self.status))
+        span.end(self.ended)
+
+    def _fail(self, kind: str) -> None:
+        self._span.set_attribute("error.type", kind)
+        self._span.set_status(self._trace.StatusCode.ERROR)
+
+
+class _Sending(PassesFiles):
+    """The application's `send`, which tells the status and the end."""
+
+    def __init__(self, request: _Request, send: Send) -> None:
+        super().__init__(send)
+        self._request = request
+
+    async def send(self, message: Message) -> None:
+        await self.inner(message)
+        request = self._request
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                request.status = message["status"]
+            case "websocket.accept":
+                request.status = 101
+            case "websocket.close" if not request.status:
+                request.status = 403
+            case (
+                "http.response.body"
+                | "http.response.zerocopysend"
+                | "http.response.pathsend"
+                | "websocket.http.response.body"
+            ) if not message.get("more_body"):
+                request.ended = time.time_ns()
+
+
+class _Reply:
+    """A thread's reply, likewise."""
+
+    __slots__ = ("_reply", "_request", "bounced", "send")
+
+    def __init__(self, reply: Any, request: _Request) -> None:
+        self._reply = reply
+        self._request = request
+        self.send: Callable[[bytes], bool] = reply.send
+        self.bounced = False
+
+    def respond(self, status: Any, headers: Any, *body: Any) -> bool:
+        self._begin(status)
+        return bool(self._reply.respond(status, headers, *body))
+
+    def respond_file(self, status: Any, headers: Any, *file: Any) -> bool:
+        self._begin(status)
+        return bool(self._reply.respond_file(status, headers, *file))
+
+    def start(self, status: Any, headers: Any) -> bool:
+        self._begin(status)
+        return bool(self._reply.start(status, headers))
+
+    def finish(self) -> bool:
+        return bool(self._reply.finish())
+
+    def bounce(self) -> None:
+        self.bounced = True
+        self._reply.bounce()
+
+    @property
+    def gone(self) -> bool:
+        return bool(self._reply.gone)
+
+    @property
+    def waited(self) -> float:
+        return float(self._reply.waited)
+
+    def _begin(self, status: Any) -> None:
+        self._request.status = status if isinstance(status, int) else status[0]
+
+
+class _Headers:
+    """How propagators read a scope's headers (`opentelemetry.propagators.textmap.Getter`)."""
+
+    def get(self, carrier: Iterable[tuple[bytes, bytes]], key: str) -> list[str] | None:
+        wanted = key.lower().encode("latin-1")
+        found = [value.decode("latin-1") for name, value in carrier if name == wanted]
+        return found or None
+
+    def keys(self, carrier: Iterable[tuple[bytes, bytes]]) -> list[str]:
+        return [name.decode("latin-1") for name, _ in carrier]
+
+
+# ------------------------------------------------------------------------------------ attributes
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope.get("method", "GET")  # WebSocket's is always GET
+    return method
+
+
+def _attributes(scope: Scope, method: str) -> dict[str, Any]:
+    known = method in _METHODS
+    attributes: dict[str, Any] = {
+        "http.request.method": method if known else "_OTHER",
+        "url.scheme": scope["scheme"],
+        "url.path": scope["path"],
+        "network.protocol.version": scope["http_version"],
+    }
+    if not known:
+        attributes["http.request.method_original"] = method
+    if query := scope["query_string"]:
+        text = query.decode("latin-1")
+        attributes["url.query"] = _SECRETS.sub(r"\1\2=REDACTED", text)
+    host = None
+    for name, value in scope["headers"]:
+        if name == b"user-agent":
+            attributes["user_agent.original"] = value.decode("latin-1")
+        elif name == b"host":
+            host = value.decode("latin-1")
+    address, port = _server(host, scope)
+    if address:
+        attributes["server.address"] = address
+    if port is not None:
+        attributes["server.port"] = port
+    client = scope.get("client")
+    if client is not None:
+        attributes["client.address"] = client[0]
+        if client[1]:
+            attributes["client.port"] = client[1]
+    return attributes
+
+
+def _server(host: str | None, scope: Scope) -> tuple[str, int | None]:
+    """Name and port that the client asked for; else the socket's."""
+    if not host:
+        address, port = scope.get("server") or ("", None)
+        return address, port
+    name, colon, digits = host.rpartition(":")
+    if colon and digits.isdecimal() and not name.endswith(":"):
+        return name.strip("[]"), int(digits)
+    usual = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+    return host.strip("[]"), usual.get(scope["scheme"])
+
+
+def _route(scope: Mapping[str, Any], prefix: str) -> str | None:
+    """The route that a framework has noted in the scope, without values in it: Starlette's and
+    FastAPI's, Django's by ``rondel.django.resolve``.
+    """
+    match = scope.get("rondel.match")
+    if match is not None:
+        route: str = match.route
+        return route if route.startswith("^") else "/" + route
+    path = getattr(scope.get("route"), "path", None)
+    if not isinstance(path, str):
+        return None
+    mounted: str = scope.get("root_path", "")[len(prefix) :]
+    if mounted and set(scope.get("path_params", ())) > set(_NAMES_OF_ROUTES.findall(path)):
+        return None  # some of them are in the way there
+    return mounted + path
+
+
+# -------------------------------------------------------------------------------------- a provider
+
+
+def _by_environment() -> "TracerProvider":
+    """A provider of the SDK, which reads most of `OTEL_*` by itself; not the exporter's name."""
+    try:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ModuleNotFoundError:
+        raise UsageError(
+            "otel: the program has set no tracer provider, and OpenTelemetry's SDK is not "
+            f"installed: {INSTALL}"
+        ) from None
+    provider = TracerProvider()
+    names = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    for name in (name.strip() for name in names.split(",")):
+        if name == "none":
+            continue
+        found = list(entry_points(group="opentelemetry_traces_exporter", name=_entry(name)))
+        if not found:
+            raise UsageError(
+                f"otel: no exporter {name!r} is installed (OTEL_TRACES_EXPORTER); "
+                f"{INSTALL} has otlp"
+            )
+        provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
+    return provider
+
+
+def _entry(name: str) -> str:
+    if name != "otlp":
+        return name
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
+    )
+    return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"

@@ -1,0 +1,1 @@
+"""asgiref's bridge on native threads, and the pool that they come from."""

@@ -1,0 +1,1 @@
+"""Real proxies in front of the server, configured as examples/deploy says."""

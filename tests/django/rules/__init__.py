@@ -1,0 +1,1 @@
+"""The rules of Django's request handling, each a test over HTTP against a server process."""

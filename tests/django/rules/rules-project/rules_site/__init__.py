@@ -1,0 +1,1 @@
+"""A Django project whose views, middleware and receivers report what happens to them."""

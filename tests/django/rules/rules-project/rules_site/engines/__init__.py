@@ -1,0 +1,1 @@
+"""Django's database engines, whose connections report their opening and closing."""

@@ -1,0 +1,1 @@
+"""Views, by what they are about; each sync one has an async twin where Django has both."""

@@ -1,0 +1,284 @@
+"""A recording says which task did what, in which order, and what it waited for."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import rondel as aio
+from rondel.inspect.recording import Outcome, Recorder, Recording, Task, record
+
+Main = Callable[[], Coroutine[Any, Any, Any]]
+
+
+@contextlib.contextmanager
+def recording(**options: Any) -> Iterator[list[Recording]]:
+    """What was recorded within the block is in the list afterwards."""
+    got: list[Recording] = []
+    recorder = record(**options)
+    try:
+        yield got
+    finally:
+        got.append(recorder.stop())
+
+
+def recorded(main: Main, **options: Any) -> Recording:
+    with recording(**options) as got:
+        aio.run(main())
+    return got[0]
+
+
+def named(got: Recording, name: str) -> Task:
+    (found,) = (task for task in got.tasks if task.name == name)
+    return found
+
+
+def kinds(task: Task) -> list[tuple[str, str]]:
+    return [(wait.kind, wait.what) for wait in task.waits]
+
+
+async def nap(seconds: float = 0.001) -> str:
+    await aio.sleep(seconds)
+    return "rested"
+
+
+def test_a_task_has_its_name_its_code_its_maker_and_its_end() -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        tasks = [
+            aio.create_task(nap(), name="good"),
+            aio.create_task(fail(), name="bad"),
+            aio.create_task(nap(60), name="unwanted"),
+        ]
+        await aio.sleep(0)
+        await aio.sleep(0)
+        tasks[2].cancel()
+        await aio.wait(tasks)
+        with contextlib.suppress(ValueError):
+            await tasks[1]
+
+    got = recorded(main)
+    root = got.tasks[0]
+    assert root.runs.endswith("main")
+    assert root.outcome is Outcome.RESULT
+    line = main.__code__.co_firstlineno
+    for offset, (name, runs, outcome) in enumerate(
+        [
+            ("good", "nap", Outcome.RESULT),
+            ("bad", "fail", Outcome.EXCEPTION),
+            ("unwanted", "nap", Outcome.CANCELLED),
+        ]
+    ):
+        task = named(got, name)
+        assert task.runs.endswith(runs)
+        assert task.outcome is outcome
+        assert task.parent is root
+        assert task.place is not None
+        assert (task.place.file, task.place.line) == (__file__, line + 2 + offset)
+    assert [by for _, by in named(got, "unwanted").cancels] == [root]
+
+
+def test_tasks_without_a_name_have_asyncios() -> None:
+    names: list[str] = []
+
+    async def main() -> None:
+        task = aio.create_task(nap())
+        await task
+        names.append(task.get_name())
+
+    got = recorded(main)
+    assert [task.name for task in got.tasks if task.runs == "nap"] == names
+
+
+def test_what_is_waited_for() -> None:
+    async def main() -> None:
+        lock, queue, event = aio.Lock(), aio.Queue[int](), aio.Event()
+
+        async def locking() -> None:
+            async with lock:
+                pass
+
+        async def getting() -> int:
+            return await queue.get()
+
+        async def waiting() -> None:
+            await event.wait()
+
+        await lock.acquire()
+        tasks = [
+            aio.create_task(locking(), name="lock"),
+            aio.create_task(getting(), name="queue"),
+            aio.create_task(waiting(), name="event"),
+        ]
+        await aio.sleep(0.001)
+        lock.release()
+        queue.put_nowait(1)
+        event.set()
+        await aio.gather(*tasks)
+        await aio.create_task(nap(), name="child")
+        await aio.to_thread(time.sleep, 0)
+        async with aio.TaskGroup() as group:
+            group.create_task(nap())
+
+    got = recorded(main)
+    root = got.tasks[0]
+    assert kinds(root) == [
+        ("sleep", "sleep"),
+        ("gather", "gather"),
+        ("task", "Task"),
+        ("thread", "to_thread"),
+        ("future", "TaskGroup.__aexit__"),
+    ]
+    assert [wait.outside for wait in root.waits] == [True, False, False, True, False]
+    assert root.waits[2].task is named(got, "child")
+    call = root.waits[3].call
+    assert call is not None
+    assert call.begun is not None
+    assert call.ended is not None
+    assert call.made <= call.begun <= call.ended
+    assert got.calls == [call]
+    assert kinds(named(got, "lock")) == [("future", "Lock.acquire")]
+    assert kinds(named(got, "queue")) == [("future", "Queue.get")]
+    assert kinds(named(got, "event")) == [("future", "Event.wait")]
+    for wait in root.waits:
+        assert wait.place is not None
+        assert wait.place.file == __file__
+        assert wait.place.function.endswith("main")
+
+
+def test_steps_and_waits_take_turns() -> None:
+    async def main() -> None:
+        for _ in range(3):
+            await aio.sleep(0)
+            await nap()
+
+    task = recorded(main).tasks[0]
+    assert [wait.kind for wait in task.waits] == ["ready", "sleep"] * 3
+    assert len(task.steps) == 7
+    assert task.ended is not None
+    times = [task.created]
+    for step, wait in zip(task.steps, task.waits, strict=False):
+        times += [step.begin, step.end]
+        assert (wait.begin, wait.end) == (step.end, task.steps[task.steps.index(step) + 1].begin)
+    assert times == sorted(times)
+    assert task.steps[-1].end == task.ended
+
+
+def test_tasks_of_one_loop_never_step_at_once() -> None:
+    async def main() -> None:
+        await aio.gather(*(nap(0.0001 * number) for number in range(20)))
+
+    got = recorded(main)
+    steps = sorted((step.begin, step.end) for task in got.tasks for step in task.steps)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(steps))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+def test_an_eager_tasks_first_step_lies_in_its_makers() -> None:
+    async def quick() -> int:
+        return 1
+
+    async def main() -> None:
+        aio.get_running_loop().set_task_factory(aio.eager_task_factory)  # type: ignore[attr-defined]
+        await aio.create_task(quick(), name="quick")
+        await aio.create_task(nap(), name="slow")
+
+    got = recorded(main)
+    root, quick_one, slow = got.tasks[0], named(got, "quick"), named(got, "slow")
+    assert len(quick_one.steps) == 1
+    assert quick_one.outcome is Outcome.RESULT
+    assert len(slow.steps) == 2
+    first = root.steps[0]
+    for task in (quick_one, slow):
+        assert first.begin <= task.steps[0].begin <= task.steps[0].end <= first.end
+
+
+def test_two_loops_in_two_threads_share_a_recording() -> None:
+    def run(name: str) -> None:
+        async def main() -> None:
+            await aio.create_task(nap(), name=name)
+
+        aio.run(main())
+
+    with recording() as got:
+        threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "two")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for name in ("one", "two"):
+        task = named(got[0], name)
+        assert kinds(task) == [("sleep", "sleep")]
+        assert task.outcome is Outcome.RESULT
+
+
+def test_a_recording_begins_and_ends_while_a_loop_runs() -> None:
+    async def main() -> Recording:
+        before = aio.create_task(nap(0.002), name="before")
+        await aio.sleep(0)
+        recorder: Recorder = record()
+        await aio.create_task(nap(), name="within")
+        await before
+        got = recorder.stop()
+        await aio.create_task(nap(), name="after")
+        return got
+
+    got = aio.run(main())
+    assert "after" not in [task.name for task in got.tasks]
+    assert kinds(named(got, "within")) == [("sleep", "sleep")]
+    # Those that were there are known, and what they wait for; not who made them.
+    before = named(got, "before")
+    assert (before.runs, before.parent, before.place) == ("nap", None, None)
+    assert kinds(before) == [("sleep", "sleep")]
+    assert before.outcome is Outcome.RESULT
+    (running,) = (task for task in got.tasks if task.runs.endswith("main"))
+    assert running.outcome is None
+    assert ("task", "Task") in kinds(running) or running.waits == []
+
+
+def test_what_is_over_the_limit_is_counted() -> None:
+    async def main() -> None:
+        for _ in range(100):
+            await aio.sleep(0)
+
+    got = recorded(main, limit=50)
+    assert got.lost > 100
+    assert len(got.tasks[0].steps) < 50
+
+
+def test_without_details_there_are_no_places() -> None:
+    async def main() -> None:
+        await aio.create_task(nap(), name="child")
+
+    got = recorded(main, details=False)
+    assert named(got, "child").place is None
+    assert [wait.kind for wait in got.tasks[0].waits] == ["task"]
+    assert all(wait.place is None for task in got.tasks for wait in task.waits)
+
+
+def test_one_recording_at_a_time() -> None:
+    recorder = record()
+    try:
+        with pytest.raises(RuntimeError, match="going on already"):
+            record()
+    finally:
+        recorder.stop()
+    with pytest.raises(RuntimeError, match="nothing is being recorded"):
+        recorder.stop()
+
+
+def test_an_exception_that_ends_the_loop_goes_on() -> None:
+    async def main() -> None:
+        raise SystemExit(3)
+
+    with recording() as got, pytest.raises(SystemExit) as ended:
+        aio.run(main())
+    assert ended.value.code == 3
+    assert got[0].tasks[0].outcome is Outcome.EXCEPTION

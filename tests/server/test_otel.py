@@ -1,0 +1,211 @@
+"""`--otel`: a server span for each request, by OpenTelemetry, as the conventions want it."""
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cli.support import call, running
+from tests.server.h2wire import H2Wire
+from tests.server.wire import ROOT, SERVER, Served, command, serving
+
+pytestmark = pytest.mark.skipif(SERVER != "rondel", reason="an option of Rondel's")
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+@pytest.fixture(scope="module")
+def asgi() -> Iterator[Served]:
+    yield from traced("asgi")
+
+
+@pytest.fixture(scope="module")
+def wsgi() -> Iterator[Served]:
+    yield from traced("wsgi")
+
+
+@pytest.fixture(params=["asgi", "wsgi"])
+def either(request: pytest.FixtureRequest) -> Served:
+    served: Served = request.getfixturevalue(request.param)
+    return served
+
+
+def traced(name: str) -> Iterator[Served]:
+    with serving(f"tests.server.otel_apps:{name}", "--otel") as served:
+        yield served
+        served.process.signal(signal.SIGTERM)
+        assert served.process.end().status == 0
+
+
+def spans(served: Served, key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The request's own, and those of the application."""
+    every = served.json(f"/spans?of={key}")
+    own = [span for span in every if span["kind"] == "SERVER"]
+    assert len(own) == 1, every
+    return own[0], [span for span in every if span["kind"] != "SERVER"]
+
+
+def ask(served: Served, target: str, headers: str = "", method: str = "GET") -> int:
+    with served.connect() as wire:
+        return wire.request(target, method, headers=headers).status
+
+
+def test_a_span_says_what_the_conventions_ask_for(
+    request: pytest.FixtureRequest, either: Served, key: str
+) -> None:
+    headers = "user-agent: tests/1\r\nhost: example.org:8080\r\n"
+    with either.connect() as wire:
+        target = f"GET /items/%41?key={key}&sig=secret&a=b HTTP/1.1\r\n{headers}\r\n"
+        wire.send(target.encode())
+        assert wire.response().status == 200
+        address, port = wire.socket.getsockname()
+    own, (work,) = spans(either, key)
+    is_asgi = "asgi" in request.node.callspec.params.values()
+    route = {"http.route": "/items/{id}"} if is_asgi else {}
+    assert own["attributes"] == route | {
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "url.scheme": "http",
+        "url.path": "/items/A",
+        "url.query": f"key={key}&sig=REDACTED&a=b",
+        "network.protocol.version": "1.1",
+        "server.address": "example.org",
+        "server.port": 8080,
+        "client.address": address,
+        "client.port": port,
+        "user_agent.original": "tests/1",
+    }
+    assert own["name"] == ("GET /items/{id}" if route else "GET")
+    assert (own["parent"], own["status"], own["events"]) == (None, "UNSET", [])
+    assert own["nanoseconds"] > 0
+    assert (work["name"], work["parent"], work["trace"]) == ("work", own["id"], own["trace"])
+
+
+def test_the_clients_trace_goes_on(either: Served, key: str) -> None:
+    headers = f"traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1,b=2\r\n"
+    ask(either, f"/items/1?key={key}", headers)
+    own, (work,) = spans(either, key)
+    assert (own["trace"], own["parent"], own["state"]) == (TRACE, PARENT, "a=1,b=2")
+    assert (work["trace"], work["parent"]) == (TRACE, own["id"])
+
+
+def test_a_client_that_is_not_sampled_is_not(either: Served, key: str) -> None:
+    ask(either, f"/items/1?key={key}", f"traceparent: 00-{TRACE}-{PARENT}-00\r\n")
+    ask(either, f"/items/1?key={key}-sampled")
+    assert spans(either, f"{key}-sampled")
+    every = json.dumps(either.json("/spans?of="))
+    assert f"key={key}-sampled" in every
+    assert f'key={key}"' not in every
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "name", "code", "error", "events"),
+    [
+        ("/items/1?code=404&", "GET", "GET /items/{id}", 404, None, []),
+        ("/items/1?code=503&", "GET", "GET /items/{id}", 503, "503", []),
+        ("/items/1?", "BREW", "HTTP /items/{id}", 405, None, []),
+        ("/under/1?", "GET", "GET /under/{id}", 200, None, []),
+        ("/of/me/1?", "GET", "GET", 200, None, []),
+        ("/nowhere?", "GET", "GET", 404, None, []),
+        ("/fails?", "GET", "GET /fails", 500, "ZeroDivisionError", ["exception"]),
+        ("/lingers?", "GET", "GET /lingers", 200, "ZeroDivisionError", ["exception"]),
+    ],
+)
+def test_names_and_outcomes(
+    asgi: Served,
+    key: str,
+    target: str,
+    method: str,
+    name: str,
+    code: int,
+    error: str | None,
+    events: list[str],
+) -> None:
+    assert ask(asgi, f"{target}key={key}", method=method) == code
+    own, _ = spans(asgi, key)
+    told = own["attributes"]
+    assert (own["name"], told["http.response.status_code"]) == (name, code)
+    assert (told.get("error.type"), own["events"]) == (error, events)
+    assert own["status"] == ("ERROR" if error else "UNSET")
+    assert told["http.request.method"] == ("GET" if method == "GET" else "_OTHER")
+    assert told.get("http.request.method_original") == (None if method == "GET" else method)
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "error"),
+    [("/fails", 500, "ZeroDivisionError"), ("/later", 503, "503")],
+)
+def test_outcomes_of_wsgi(wsgi: Served, key: str, target: str, code: int, error: str) -> None:
+    assert ask(wsgi, f"{target}?key={key}") == code
+    own, _ = spans(wsgi, key)
+    assert own["attributes"]["http.response.status_code"] == code
+    assert (own["attributes"]["error.type"], own["status"]) == (error, "ERROR")
+
+
+def test_http2(asgi: Served, key: str) -> None:
+    with H2Wire(asgi.address) as wire2:
+        assert wire2.get(f"/items/1?key={key}").status == 200
+    assert spans(asgi, key)[0]["attributes"]["network.protocol.version"] == "2"
+
+
+@pytest.mark.parametrize(("deny", "code"), [("", 101), ("&deny=yes", 403)])
+def test_a_websocket_connection_is_one_span(asgi: Served, key: str, deny: str, code: int) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    url = asgi.url.replace("http", "ws") + f"/socket?key={key}{deny}"
+    try:
+        with connect(url, proxy=None) as socket:
+            assert socket.recv(timeout=10) == "hello"
+    except InvalidStatus as error:
+        assert error.response.status_code == 403
+    own, inner = spans(asgi, key)
+    assert own["attributes"]["http.response.status_code"] == code
+    assert own["attributes"]["url.scheme"] == "ws"
+    assert [(span["name"], span["parent"]) for span in inner] == (
+        [] if deny else [("message", own["id"])]
+    )
+
+
+def test_without_a_provider_the_environment_says_where_to_and_django_tells_routes() -> None:
+    words = command(
+        "tests.server.django_asgi:application", "--port", "0", "--workers", "1", "--otel"
+    )
+    with running(words, ROOT, OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="named") as process:
+        port = int(process.wait_for(r"serving .*on http://127\.0\.0\.1:(\d+)")[1])
+        for target in ("/page/x", "/page/y", "/waits", "/error"):  # by thread, by loop, 500
+            Served(process, ("127.0.0.1", port)).get(target)
+        process.signal(signal.SIGTERM)
+        ended = process.end()
+    assert ended.status == 0, ended.errors
+    names = sorted(re.findall(r'"name": "(.*)"', ended.output))
+    assert names == ["GET /error", "GET /page/<name>", "GET /page/<name>", "GET /waits"]
+    assert '"error.type": "500"' in ended.output
+    assert '"service.name": "named"' in ended.output
+
+
+def test_an_exporter_that_is_not_there_is_told() -> None:
+    words = command("tests.server.apps:app", "--port", "0", "--otel")
+    ended = call(words, ROOT, env={"OTEL_TRACES_EXPORTER": "nonsense"})
+    assert ended.status == 2
+    assert "no exporter 'nonsense' is installed (OTEL_TRACES_EXPORTER)" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_what_is_missing_is_told_in_one_line() -> None:
+    program = """if True:
+        import sys
+        sys.modules["opentelemetry"] = None
+        from rondel.cli import main
+        sys.exit(main(["serve", "tests.server.apps:app", "--otel"]))
+    """
+    ended = call([sys.executable, "-c", program], ROOT)
+    assert ended.status == 2
+    assert ended.errors == (
+        "rondel serve: otel: OpenTelemetry is not installed: pip install 'rondel[otel]'\n"
+    )

@@ -1,0 +1,1 @@
+"""Mixed network traffic on one loop for a long time: `python -m tests.soak --help`."""

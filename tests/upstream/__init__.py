@@ -1,0 +1,1 @@
+"""Other projects' own test suites with Rondel installed; README.md tells how and why."""

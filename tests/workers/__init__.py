@@ -1,0 +1,1 @@
+"""`rondel serve --workers`: the supervisor, its workers and the template, as real processes."""
