@@ -22,6 +22,7 @@ commands:
   repl     an interactive Python in which `await` works at the prompt
   ps       list the Rondel processes that run
   tree     show what each task of a process waits for
+  top      watch a process: its loops, tasks, requests, threads, stalls
   stalls   show what has kept a process's loops from running
   trace    record a process for some seconds, for Perfetto or as a drawing
 
@@ -75,6 +76,12 @@ def _tree(arguments: list[str]) -> int:
     return tree(arguments)
 
 
+def _top(arguments: list[str]) -> int:
+    from rondel.cli.top import main as top_main
+
+    return top_main(arguments)
+
+
 def _stalls(arguments: list[str]) -> int:
     from rondel.cli.inspect import stalls
 
@@ -94,6 +101,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "repl": _repl,
     "ps": _ps,
     "tree": _tree,
+    "top": _top,
     "stalls": _stalls,
     "trace": _trace,
 }

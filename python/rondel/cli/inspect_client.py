@@ -24,6 +24,11 @@ _LONGEST = 1 << 30
 class InspectError(Exception):
     """What went wrong, and what to do about it."""
 
+    def __init__(self, message: str, kind: str | None = None) -> None:
+        super().__init__(message)
+        #: What the process itself called it; None if it gave no answer.
+        self.kind = kind
+
 
 def folders(environment: dict[str, str] | None = None, uid: int | None = None) -> list[Path]:
     """Where sockets may be, for a process with this environment and user."""
@@ -131,7 +136,7 @@ def ask(
             f"process {pid} went away while it answered, or too many ask it"
         ) from None
     if "error" in answer:
-        raise InspectError(_explain(pid, answer))
+        raise InspectError(_explain(pid, answer), answer["error"])
     if answer.get("v") != VERSION:
         raise InspectError(f"process {pid} runs another version of Rondel: use its own `rondel`")
     return dict(answer)

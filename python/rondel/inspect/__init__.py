@@ -19,12 +19,13 @@ import json
 from typing import Any
 
 from rondel import _rondel
-from rondel.inspect._model import Frame, LoopStats, Stall, Task, Tree, Wait
+from rondel.inspect._model import Frame, LoopStats, LoopWindow, Stall, Task, Tree, Wait
 from rondel.inspect._stalls import StallHandler, on_stall
 
 __all__ = [
     "Frame",
     "LoopStats",
+    "LoopWindow",
     "Stall",
     "StallHandler",
     "Task",
@@ -59,7 +60,10 @@ def tree() -> Tree:
 
 
 def stats() -> list[LoopStats]:
-    """What each running loop counts about itself, as of now."""
+    """What each running loop counts about itself, as of now.
+
+    Of a span of time: ``later.since(earlier)``, of two looks at the same loop.
+    """
     from rondel.inspect._model import read_stats
 
     return read_stats(json.loads(_rondel._inspect_stats()))

@@ -7,7 +7,17 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Frame", "LoopStats", "Stall", "Task", "Tree", "Wait", "age_of", "read_tasks"]
+__all__ = [
+    "Frame",
+    "LoopStats",
+    "LoopWindow",
+    "Stall",
+    "Task",
+    "Tree",
+    "Wait",
+    "age_of",
+    "read_tasks",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +130,72 @@ class LoopStats:
 
     def lag_at(self, share: float) -> float:
         """Seconds that this share of the timers (0 to 1) was late by at most."""
-        wanted, seen = share * sum(self.lag), 0
-        for power, count in enumerate(self.lag):
-            seen += count
-            if count and seen >= wanted:
-                return float(2**power) * 1e-6
-        return 0.0
+        return _late_at(self.lag, share)
+
+    def since(self, earlier: "LoopStats") -> "LoopWindow":
+        """What the loop has done since an earlier look at it.
+
+        If it has ended and begun to run again in between, ``seconds`` and ``busy`` are those of the
+        present run. Raises ValueError if ``earlier`` is of another loop, or the later of the two.
+        """
+        if earlier.id != self.id:
+            raise ValueError(f"of loop {earlier.id}, not of loop {self.id}")
+        if earlier.steps > self.steps or earlier.polls > self.polls:
+            raise ValueError("the look that is given as the earlier one is the later one")
+        seconds = self.age - earlier.age
+        busy = self.busy
+        if seconds < 0:
+            seconds = self.age
+        elif seconds > 0:
+            busy = 1 - (self._waited - earlier._waited) / seconds
+        else:
+            busy = float(self.phase == "awake")
+        return LoopWindow(
+            id=self.id,
+            seconds=seconds,
+            busy=min(max(busy, 0.0), 1.0),
+            steps=self.steps - earlier.steps,
+            turns=self.turns - earlier.turns,
+            polls=self.polls - earlier.polls,
+            # Each is a counter of 32 bits.
+            lag=tuple(
+                (now - then) % 2**32 for now, then in zip(self.lag, earlier.lag, strict=True)
+            ),
+        )
+
+    @property
+    def _waited(self) -> float:
+        """Seconds that it waited, with the wait that is going on."""
+        return self.idle + (self.in_phase if self.phase == "idle" else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopWindow:
+    """What a loop did between two looks at its counters: ``later.since(earlier)``."""
+
+    id: int
+    #: Seconds between the two, and the share of them that it was awake for.
+    seconds: float
+    busy: float
+    #: Steps of tasks and callbacks, turns and polls meanwhile.
+    steps: int
+    turns: int
+    polls: int
+    #: How many of the timers that came due meanwhile were late by less than 1 µs, 2 µs, 4 µs …
+    lag: tuple[int, ...] = field(repr=False)
+
+    def lag_at(self, share: float) -> float:
+        """Seconds that this share of those timers (0 to 1) was late by at most; 0 without any."""
+        return _late_at(self.lag, share)
+
+
+def _late_at(lag: tuple[int, ...], share: float) -> float:
+    wanted, seen = share * sum(lag), 0
+    for power, count in enumerate(lag):
+        seen += count
+        if count and seen >= wanted:
+            return float(2**power) * 1e-6
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)

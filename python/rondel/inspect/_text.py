@@ -11,7 +11,7 @@ from typing import Any
 
 from rondel.inspect._model import read_wait
 
-__all__ = ["tree_lines"]
+__all__ = ["alike", "by_creator", "chain_lines", "names_of", "tree_lines"]
 
 Snapshot = dict[str, Any]
 Raw = dict[str, Any]
@@ -36,12 +36,8 @@ def tree_lines(data: Snapshot, keep: Callable[[Raw], bool] | None = None) -> Ite
 
 
 def _loop_lines(data: Snapshot, tasks: list[Raw]) -> Iterator[str]:
-    known = {task["id"] for task in tasks}
-    children: dict[int, list[Raw]] = {}
-    for task in tasks:
-        parent = task.get("parent", 0)
-        children.setdefault(parent if parent in known else 0, []).append(task)
-    kinds = _kinds(tasks, children)
+    children = by_creator(tasks)
+    kinds = alike(tasks, children)
     # Groups to be written, the next one last: its tasks, what its lines begin with, its level.
     todo: list[tuple[list[Raw], str, bool, int]] = []
 
@@ -58,7 +54,7 @@ def _loop_lines(data: Snapshot, tasks: list[Raw]) -> Iterator[str]:
         below = indent + ("    " if last else "│   ")
         inner = children.get(group[0]["id"], [])
         yield indent + ("└── " if last else "├── ") + _title(group)
-        for line in _chain(data, group):
+        for line in chain_lines(data, group):
             yield below + ("│   " if inner else "    ") + line
         if inner and level >= _LEVELS:
             yield below + "└── …"
@@ -66,8 +62,21 @@ def _loop_lines(data: Snapshot, tasks: list[Raw]) -> Iterator[str]:
             plan(inner, below, level + 1)
 
 
-def _kinds(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:
-    """A number for each task: the same for those that are alike, children and all."""
+def by_creator(tasks: list[Raw]) -> dict[int, list[Raw]]:
+    """Tasks by the number of the one that created them; 0 if that is not among them."""
+    known = {task["id"] for task in tasks}
+    children: dict[int, list[Raw]] = {}
+    for task in tasks:
+        parent = task.get("parent", 0)
+        children.setdefault(parent if parent in known else 0, []).append(task)
+    return children
+
+
+def alike(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:
+    """A number for each task: the same for those that are alike, children and all.
+
+    The tasks are in the order of their creation.
+    """
     kinds: dict[int, int] = {}
     numbers: dict[tuple[Any, ...], int] = {}
     # A task has a higher number than its creator: children first.
@@ -85,12 +94,17 @@ def _title(group: list[Raw]) -> str:
     cancels = ", cancelled" if first.get("cancels") else ""
     if len(group) == 1:
         return f"{first['name']}  {first['coro']}  [{first['state']}{cancels}]"
+    return f"{len(group)} × {first['coro']}  [{first['state']}{cancels}]  ({names_of(group)})"
+
+
+def names_of(group: list[Raw]) -> str:
+    """The first tasks' names."""
     names = ", ".join(task["name"] for task in group[:_FEW])
-    more = ", …" if len(group) > _FEW else ""
-    return f"{len(group)} × {first['coro']}  [{first['state']}{cancels}]  ({names}{more})"
+    return names + (", …" if len(group) > _FEW else "")
 
 
-def _chain(data: Snapshot, group: list[Raw]) -> Iterator[str]:
+def chain_lines(data: Snapshot, group: list[Raw]) -> Iterator[str]:
+    """The await chain of tasks that are alike, and what it ends in."""
     first = group[0]
     for number in data["chains"][first["chain"]]:
         file, line, function = data["frames"][number]
