@@ -11,10 +11,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rondel.cli.inspect_client import InspectError, ask, processes
-from rondel.inspect._model import age_of, read_stall, read_stats
+from rondel.inspect._model import LoopWindow, age_of, read_stall, read_stats
 from rondel.inspect._text import tree_lines
 
 __all__ = [
@@ -38,8 +40,9 @@ columns:
   PID      the process, for `rondel tree PID` and `rondel stalls PID`
   LOOPS    loops that run now, one per thread
   TASKS    tasks that are not done, as of the loops' last look at their sockets
-  BUSY     share of the time that the loop was awake, since it began to run
-  LAG      how late timers were: half of them less than the first, 99 % less than the second figure
+  BUSY     share of the time that the busiest loop was awake, over a fifth of a second
+  LAG      how late timers were meanwhile: half of them less than the first, 99 % less than the
+           second figure; - if none came due
   AGE      since the first loop began to run
   PROGRAM  its command line
 
@@ -69,6 +72,8 @@ lasts and native code holds the GIL.
 """
 
 
+# Seconds that busy and lag are of.
+_WINDOW = 0.2
 # Seconds for a process of a list: counters are told at once, unless it is stopped.
 _SHORT = 2.0
 
@@ -124,16 +129,26 @@ def ps(arguments: list[str]) -> int:
     return guarded("ps", lambda: _ps(options))
 
 
+def _stats(pid: int, path: Path) -> dict[str, Any] | None:
+    """Its counters; None if it has ended meanwhile, or is stopped."""
+    try:
+        return ask(pid, "stats", path, _SHORT)
+    except InspectError:
+        # Who wants to know why asks for it by number.
+        return None
+
+
 def _ps(options: argparse.Namespace) -> int:
+    found = processes()
+    earlier = {pid: _stats(pid, path) for pid, path in found}
+    if found:
+        time.sleep(_WINDOW)
     rows = []
-    for pid, path in processes():
-        try:
-            answer = ask(pid, "stats", path, _SHORT)
-        except InspectError:
-            # It has ended meanwhile, or is stopped; who wants to know why asks for it by number.
-            rows.append({"pid": pid, "program": program(pid), "loops": None})
-            continue
-        rows.append({"pid": pid, "program": program(pid), "loops": answer["loops"]})
+    for pid, path in found:
+        before, now = earlier[pid], None
+        if before is not None:
+            now = _stats(pid, path)
+        rows.append(_described(pid, before, now))
     if options.json:
         write([json.dumps(rows)])
         return 0
@@ -149,19 +164,35 @@ def _ps(options: argparse.Namespace) -> int:
     return 0
 
 
+def _described(
+    pid: int, before: dict[str, Any] | None, now: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What is told of a process: the counters, and what they grew by meanwhile."""
+    told: dict[str, Any] = {"pid": pid, "program": program(pid), "loops": None, "window": None}
+    if before is not None and now is not None:
+        known = {loop.id: loop for loop in read_stats(before)}
+        told["loops"] = now["loops"]
+        told["window"] = [
+            asdict(loop.since(known[loop.id])) for loop in read_stats(now) if loop.id in known
+        ]
+    return told
+
+
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     if row["loops"] is None:
         return (str(row["pid"]), "?", "?", "?", "?", "?", row["program"])
     loops = read_stats(row)
+    windows = [LoopWindow(**window) for window in row["window"]]
     lag = "-"
-    if loops and any(sum(loop.lag) for loop in loops):
-        half, most = (max(loop.lag_at(share) for loop in loops) for share in (0.5, 0.99))
+    late = [window for window in windows if any(window.lag)]
+    if late:
+        half, most = (max(window.lag_at(share) for window in late) for share in (0.5, 0.99))
         lag = f"{short(half)} {short(most)}"
     return (
         str(row["pid"]),
         str(len(loops)),
         str(sum(loop.tasks for loop in loops)),
-        f"{max((loop.busy for loop in loops), default=0.0):.0%}",
+        f"{max((window.busy for window in windows), default=0.0):.0%}",
         lag,
         short(max((loop.age for loop in loops), default=0.0)),
         row["program"],

@@ -150,6 +150,7 @@ class LoopStats:
             busy = 1 - (self._waited - earlier._waited) / seconds
         else:
             busy = float(self.phase == "awake")
+        lag = zip(self.lag, earlier.lag, strict=True)
         return LoopWindow(
             id=self.id,
             seconds=seconds,
@@ -158,9 +159,7 @@ class LoopStats:
             turns=self.turns - earlier.turns,
             polls=self.polls - earlier.polls,
             # Each is a counter of 32 bits.
-            lag=tuple(
-                (now - then) % 2**32 for now, then in zip(self.lag, earlier.lag, strict=True)
-            ),
+            lag=tuple((now - then) % 2**32 for now, then in lag),
         )
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 
 from rondel.cli.inspect import guarded, parser_for, pattern, program
 from rondel.cli.inspect_client import InspectError, processes
-from rondel.cli.top.asking import Ended, Failed, Found, News, answer, pulse
+from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse
 from rondel.cli.top.proc import look
 from rondel.cli.top.state import State
 from rondel.cli.top.views import VIEWS, Question
@@ -165,6 +165,9 @@ def _show(state: State) -> None:
 def _print(state: State, as_json: bool, iterations: int | None) -> None:
     """A look per interval, each over the time since the one before."""
     _look(state)
+    if not as_json:
+        time.sleep(min(FIRST, state.interval))
+        _look(state)
     due = time.monotonic()
     number = 0
     while not state.ended and (iterations is None or number < iterations):
@@ -203,7 +206,8 @@ def _view(state: State) -> list[News]:
     if want.question is Question.NOTHING:
         return []
     try:
-        found, _ = answer(want, seconds=state.interval)
+        steps = state.figures.steps if state.figures else 0.0
+        found, _ = answer(want, seconds=enough(steps, state.interval))
     except InspectError as error:
         return [Failed(want.pid, want.question, error)]
     return [Found(want, found, time.monotonic())]
@@ -226,8 +230,7 @@ def _frame(state: State) -> None:
     from rondel.cli.top.text import plain
 
     assert state.pid is not None
-    width = _width()
-    lines = frame(state, program(state.pid), width)
+    lines = frame(state, program(state.pid), _width())
     write([*(plain(line) for line in lines), ""])
 
 

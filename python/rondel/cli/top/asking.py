@@ -22,12 +22,23 @@ from rondel.cli.top.views import Answer, Choice, Question
 from rondel.inspect._model import Stall, read_stall
 from rondel.inspect.recording import Recording, read_answer
 
-__all__ = ["Ended", "Failed", "Found", "News", "Pulse", "Want", "Watcher", "answer", "pulse"]
+__all__ = [
+    "Ended",
+    "Failed",
+    "Found",
+    "News",
+    "Pulse",
+    "Want",
+    "Watcher",
+    "answer",
+    "enough",
+    "pulse",
+]
 
 # Seconds for the counters: they are told at once, unless the process is stopped.
 _SHORT = 2.0
-# Seconds from the first look to the second, so that there are figures soon.
-_FIRST = 0.25
+#: Seconds from the first look to the second, so that there are figures soon.
+FIRST = 0.25
 # How many times what an answer took of the process's time is left to it before the next.
 _SPARED = 9
 # Events of a recording that are worth their while, and how many a step makes.
@@ -96,6 +107,11 @@ def pulse(pid: int) -> Pulse:
     return Pulse(
         pid, Sample(at, told, look(pid, threads=True)), [read_stall(one) for one in stalls]
     )
+
+
+def enough(steps: float, interval: float) -> float:
+    """Seconds of a recording, at so many steps a second: many events tell no more than some."""
+    return min(interval, max(_EVENTS / (_PER_STEP * max(steps, 1.0)), 0.02))
 
 
 def answer(
@@ -232,7 +248,7 @@ class Watcher:
             gone = look(want.pid) is None
             found = Ended(want.pid) if gone else Failed(want.pid, None, _told(error))
         self._post(found)
-        wait, self._first = (_FIRST if self._first else self._interval), False
+        wait, self._first = (FIRST if self._first else self._interval), False
         return min(wait, self._interval) - (time.monotonic() - began)
 
     def _view(self) -> float:
@@ -245,8 +261,7 @@ class Watcher:
             if want.question is Question.PROCESSES:
                 found = Answer(processes=self._processes())
             else:
-                enough = _EVENTS / (_PER_STEP * max(self.steps, 1.0))
-                seconds = min(self._interval, max(enough, 0.02))
+                seconds = enough(self.steps, self._interval)
                 self._records = want.question is Question.RECORDED
                 found, cost = answer(want, seconds=seconds, pause=self._threads[1].pause)
             self._post(Found(want, found, time.monotonic()))
@@ -255,7 +270,7 @@ class Watcher:
         finally:
             self._records = False
         if want.question is Question.PROCESSES and first:
-            return min(_FIRST, self._interval)
+            return min(FIRST, self._interval)
         took = time.monotonic() - began
         if want.question is Question.RECORDED:
             # The recording was the wait.

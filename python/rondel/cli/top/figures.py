@@ -1,7 +1,7 @@
 """Two looks at a process, as the figures of the time between them.
 
-Pure: whoever asks (``asking.py``) hands over what was answered. Counters are cumulative, so a window
-is the difference of two answers; the first look alone has figures of what is now, and no rates.
+Pure: whoever asks (``asking.py``) hands over what was answered. Counters are cumulative, so a
+window is the difference of two answers; the first look alone has figures of what is now, no rates.
 """
 
 from collections.abc import Iterable
@@ -109,6 +109,11 @@ class Figures:
     def busy(self) -> float | None:
         """Share of the window that the busiest loop was awake for."""
         return max((loop.window.busy for loop in self.loops if loop.window), default=None)
+
+    @property
+    def steps(self) -> float:
+        """Steps of all loops a second; 0 if that is not known."""
+        return sum(loop.per_second("steps") or 0.0 for loop in self.loops)
 
     def as_json(self) -> dict[str, Any]:
         """For programs: rates are per second, times seconds, shares of 1."""

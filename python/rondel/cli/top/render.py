@@ -115,13 +115,21 @@ def _top(state: State, program: str, width: int, height: int) -> list[Line]:
 
 
 def _title(state: State, program: str, width: int) -> Line:
-    who = "choose a process" if state.pid is None else f"{state.pid}  {program}"
+    who = "choose a process" if state.pid is None else f"{state.pid}  {_brief(program)}"
     right = "FROZEN " if state.frozen else f"every {state.interval:g} s "
     room = width - len(right) - 1
     left = pad(f" rondel top  {who}", max(room, 0))
     style = "warn" if state.frozen else ""
     line = [Cell(left + " ", "title"), Cell(right, f"title {style}".strip())]
     return joined(line, width)
+
+
+def _brief(program: str) -> str:
+    """A command line without what it always begins with: the folders, Python before `rondel`."""
+    words = program.split(" ")
+    if len(words) > 1 and words[1].rpartition("/")[2] == "rondel":
+        del words[0]
+    return " ".join([words[0].rpartition("/")[2], *words[1:]])
 
 
 def _process(found: Figures | None, stalls: int) -> Line:

@@ -21,6 +21,7 @@ __all__ = ["Node", "Rates", "TaskBook"]
 Raw = dict[str, Any]
 SortKey = Callable[[Raw], Any]
 
+_LIBRARY = re.compile(r"(^|/)(asyncio|rondel)/[^/]+\.py$")
 # Tasks that wait for each other, as far as they are followed.
 _DEEP = 20
 
@@ -88,7 +89,7 @@ class TaskBook:
         return str(read_wait(on))
 
     def site(self, task: Raw) -> str:
-        """Where the innermost Python of it stands: function, file and line."""
+        """Where the innermost Python of it stands that is none of asyncio's or ours."""
         return self._site(task)[0]
 
     def _site(self, task: Raw) -> tuple[str, str]:
@@ -97,11 +98,11 @@ class TaskBook:
         found = self._sites.get(chain)
         if found is None:
             frames = [self.data["frames"][i] for i in self.data["chains"][chain]]
+            python = [frame for frame in frames if frame[0] != "<native>"]
+            own = [frame for frame in python if not _LIBRARY.search(frame[0])]
             place = ""
-            for file, line, function in reversed(frames):
-                if file != "<native>":
-                    place = f"{basename(file)}:{line} {function}"
-                    break
+            for file, line, function in (own or python)[-1:]:
+                place = f"{basename(file)}:{line} {_brief(function)}"
             found = place, " ".join(f"{file}:{line} {function}" for file, line, function in frames)
             self._sites[chain] = found
         return found
@@ -297,6 +298,10 @@ class TaskBook:
             parent = found.get("parent")
             if parent is None:
                 return
+
+
+def _brief(function: str) -> str:
+    return function.rpartition("<locals>.")[2]
 
 
 def _sizes(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:

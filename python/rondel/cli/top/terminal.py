@@ -117,8 +117,7 @@ def _loop(
         while not news.empty():
             state.tell(news.get())
         if state.figures is not None:
-            rates = (loop.per_second("steps") for loop in state.figures.loops)
-            watcher.steps = sum(rate for rate in rates if rate is not None)
+            watcher.steps = state.figures.steps
         if sys.stdin.fileno() in ready:
             for key in screen.pressed():
                 state.press(key)
