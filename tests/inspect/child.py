@@ -1,6 +1,6 @@
 """A program to be looked at from outside: does what its arguments say, tells when it is there.
 
-python -m tests.inspect.child tasks N | ticks N | records X | pydll FLAG | python FLAG
+python -m tests.inspect.child tasks N | ticks N | mixed N | records X | pydll FLAG | python FLAG
 """
 
 import ctypes
@@ -46,6 +46,25 @@ async def ticks(count: int) -> None:
         one.cancel()
 
 
+async def mixed(count: int) -> None:
+    """Some of everything: tasks that wait alike, one that ticks, one with a bad name, a thread."""
+    waits = rondel.create_task(rondel.sleep(3600), name="bad\x1b[2J\x07name")
+    below = rondel.create_task(creates(count), name="creator")
+    ticks = rondel.create_task(tick(), name="ticker")
+    await rondel.sleep(0.05)
+    says("there")
+    await rondel.to_thread(sys.stdin.read)
+    for one in (waits, below, ticks):
+        one.cancel()
+
+
+async def creates(count: int) -> None:
+    queue: rondel.Queue[int] = rondel.Queue()
+    async with rondel.TaskGroup() as group:
+        for i in range(count):
+            group.create_task(worker(queue), name=f"worker-{i}")
+
+
 async def records() -> None:
     recorder = record()
     await rondel.create_task(rondel.sleep(0), name="mine")
@@ -81,6 +100,9 @@ async def main() -> None:
         return
     if what == "ticks":
         await ticks(int(argument))
+        return
+    if what == "mixed":
+        await mixed(int(argument))
         return
     if what == "records":
         await records()

@@ -23,6 +23,7 @@ from rondel.inspect._model import Stall, read_stall
 from rondel.inspect.recording import Recording, read_answer
 
 __all__ = [
+    "FIRST",
     "Ended",
     "Failed",
     "Found",

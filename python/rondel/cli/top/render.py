@@ -28,6 +28,8 @@ __all__ = ["HELP", "draw", "frame"]
 
 # Lines that a frame has at least, however many loops there are.
 _BODY = 6
+# Columns below which there is less said.
+_NARROW = 88
 # Lines of a table in a frame that is not a screen.
 _ROWS = 200
 
@@ -66,6 +68,7 @@ The tasks view records what the tasks do, some 0.3 µs a step, while it is shown
 In a request, HOPS go to threads: HOP WAIT is the wait for one, THREAD the time in it."""
 
 _KEYS = "q quit  ? help  enter look into  / filter  s sort  space freeze  tab view  p process"
+_KEYS_NARROW = "q quit  ? help  enter look  / filter  s sort  tab view"
 _KEYS_INSIDE = "esc back  ↑↓ scroll  space freeze  q quit"
 _KEYS_CHOICE = "enter look into  / filter  s sort  q quit"
 _KEYS_TYPING = "enter keep  esc leave it"
@@ -77,7 +80,7 @@ def draw(state: State, program: str, width: int, height: int) -> list[Line]:
     tabs = 0 if state.view is PROCESSES else 1
     room = max(height - len(lines) - tabs - 1, 0)
     if state.help:
-        body = [joined([Cell(line)], width) for line in HELP.split("\n")[:room]]
+        body = _text([Cell(line) for line in HELP.split("\n")], state, width, room)
     elif state.inside is not None:
         body = _inside(state, width, room)
     else:
@@ -204,7 +207,9 @@ def _tabs(state: State, width: int) -> Line:
     if state.inside is None and items > state.page:
         top = state.place.top
         told = f"{top + 1}-{min(top + state.page, items)} of {items} "
-    text = state.filter if state.typing is None else state.typing
+        if width < _NARROW:
+            told = f"{top + 1}/{items}"
+    text = state.kept if state.typing is None else state.typing
     if text or state.typing is not None:
         told = f"/{text}{'_' if state.typing is not None else ''}  {told}"
     used = sum(width_of(cell.text) for cell in line)
@@ -258,15 +263,23 @@ def _nothing(state: State) -> str:
 
 def _inside(state: State, width: int, room: int) -> list[Line]:
     item = state.inside_now()
-    lines: list[Line] = []
+    parts = []
     if item is not None:
         state.inside, state.story = item, state.view.story(item, state.answer)
     else:
-        lines.append(joined([Cell("It is over. This is as it was last seen:", "warn")], width))
+        parts.append(Cell("It is over. This is as it was last seen:", "warn"))
     for number, part in enumerate(state.story):
-        style = "strong" if number == 0 else ""
-        for wrapped in _wrap(printable(part), width):
-            lines.append(joined([Cell(wrapped, style)], width))
+        parts.append(Cell(printable(part), "strong" if number == 0 else ""))
+    return _text(parts, state, width, room)
+
+
+def _text(parts: list[Cell], state: State, width: int, room: int) -> list[Line]:
+    """What is seen of a text, from where it is scrolled to."""
+    lines = [
+        joined([Cell(line, part.style)], width)
+        for part in parts
+        for line in _wrap(part.text, width)
+    ]
     state.page, state.length = max(room, 1), len(lines)
     state.scroll = max(0, min(state.scroll, len(lines) - room))
     return lines[state.scroll : state.scroll + room]
@@ -293,7 +306,8 @@ def _foot(state: State, width: int) -> Line:
     if state.message:
         return joined([Cell(state.message, "strong")], width)
     if state.help:
-        return joined([Cell("any key: back", "dim")], width)
+        return joined([Cell("↑↓ scroll  any other key: back", "dim")], width)
     if state.inside is not None:
         return joined([Cell(_KEYS_INSIDE, "dim")], width)
-    return joined([Cell(_KEYS_CHOICE if state.view is PROCESSES else _KEYS, "dim")], width)
+    keys = _KEYS_NARROW if width < _NARROW else _KEYS
+    return joined([Cell(_KEYS_CHOICE if state.view is PROCESSES else keys, "dim")], width)

@@ -6,12 +6,13 @@ until the next answer: moving, sorting, filtering and freezing ask nobody.
 
 import re
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rondel.cli.top.asking import Ended, Failed, Found, News, Pulse, Want
 from rondel.cli.top.figures import Figures, Sample, figures
+from rondel.cli.top.tasks import Node
 from rondel.cli.top.views import PROCESSES, VIEWS, Answer, Choice, Pick, View
 
 __all__ = ["State"]
@@ -40,7 +41,9 @@ class State:
     #: None: one is to be chosen.
     pid: int | None = None
     view: View = VIEWS[0]
+    #: What is shown of a process; the list of processes has one of its own.
     filter: str = ""
+    filter_processes: str = ""
     #: The filter as it is being typed; None if it is not.
     typing: str | None = None
     frozen: bool = False
@@ -105,9 +108,21 @@ class State:
         return self._places.setdefault(self.view, _Place())
 
     @property
+    def kept(self) -> str:
+        """The filter of the view."""
+        return self.filter_processes if self.view is PROCESSES else self.filter
+
+    @kept.setter
+    def kept(self, text: str) -> None:
+        if self.view is PROCESSES:
+            self.filter_processes = text
+        else:
+            self.filter = text
+
+    @property
     def wanted(self) -> re.Pattern[str] | None:
         """The filter; what is no regular expression stands for itself."""
-        text = self.filter if self.typing is None else self.typing
+        text = self.kept if self.typing is None else self.typing
         if not text:
             return None
         try:
@@ -206,8 +221,7 @@ class State:
         if self.typing is not None:
             self._type(key)
         elif self.help:
-            self.help = False
-            self.quit = key == "q"
+            self._press_help(key)
         elif self.inside is not None:
             self._press_inside(key)
         else:
@@ -217,7 +231,7 @@ class State:
         assert self.typing is not None
         match key:
             case "enter":
-                self.filter, self.typing = self.typing, None
+                self.kept, self.typing = self.typing, None
             case "esc":
                 self.typing = None
             case "backspace":
@@ -228,12 +242,20 @@ class State:
                 return
         self._items = None
 
+    def _press_help(self, key: str) -> None:
+        moved = self._moved(key, self.scroll, self.length - self.page)
+        if moved is None:
+            self.help, self.scroll = False, 0
+            self.quit = key == "q"
+        else:
+            self.scroll = moved
+
     def _press_inside(self, key: str) -> None:
         match key:
             case "q":
                 self.quit = True
-            case "?":
-                self.help = True
+            case "?" | "f1":
+                self.help, self.scroll = True, 0
             case "esc" | "left" | "backspace" | "enter" | "h":
                 self.inside, self.scroll = None, 0
             case " ":
@@ -248,13 +270,13 @@ class State:
             case "q":
                 self.quit = True
             case "?" | "f1":
-                self.help = True
+                self.help, self.scroll = True, 0
             case "esc":
                 self._back()
             case " ":
                 self._freeze()
             case "/":
-                self.typing = self.filter
+                self.typing = self.kept
             case "s" | ">":
                 self._sort(1)
             case "<":
@@ -303,8 +325,8 @@ class State:
 
     def _back(self) -> None:
         """Out of what one is in: the filter, then the choice of a process."""
-        if self.filter:
-            self.filter = ""
+        if self.kept:
+            self.kept = ""
             self._items = None
         elif self.view is PROCESSES and self.pid is not None:
             self._show(VIEWS[0])
@@ -347,7 +369,7 @@ class State:
             self.pid, self.figures, self._sample = pid, None, None
             self._answers = {view: it for view, it in self._answers.items() if view is PROCESSES}
             self._places = {view: it for view, it in self._places.items() if view is PROCESSES}
-            self._stalls, self.frozen = Answer(), False
+            self._stalls, self.frozen, self.filter = Answer(), False, ""
             self.history.clear()
             self.problems.clear()
             self._turned.clear()
@@ -355,20 +377,13 @@ class State:
 
     def _open(self, wanted: bool) -> None:
         item = self.selected
-        state = getattr(item, "open", None)
-        if state is not None and state is not wanted:
+        if isinstance(item, Node) and item.open is not None and item.open is not wanted:
             self._turned ^= {item.key}
             self._move(self.place.at)
             self._items = None
-        elif not wanted and item is not None and hasattr(item, "branch"):
+        elif not wanted and isinstance(item, Node):
             # To the one that it stands below.
-            above = self._above(self.items[: self.place.at], len(item.branch))
-            if above is not None:
-                self._move(above)
-
-    def _above(self, before: Iterable[Any], depth: int) -> int | None:
-        found = None
-        for at, item in enumerate(before):
-            if len(item.branch) < depth:
-                found = at
-        return found
+            for at in range(self.place.at - 1, -1, -1):
+                if self.items[at].depth < item.depth:
+                    self._move(at)
+                    break

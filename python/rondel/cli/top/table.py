@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rondel.cli.inspect import printable
 from rondel.cli.top.text import Cell, Line, joined, pad, width_of
 from rondel.cli.top.views import Column, Row
 
@@ -76,4 +77,5 @@ class Table:
 
 
 def _cell(cell: str | Cell) -> Cell:
-    return cell if isinstance(cell, Cell) else Cell(cell)
+    cell = cell if isinstance(cell, Cell) else Cell(cell)
+    return Cell(printable(cell.text), cell.style)

@@ -22,6 +22,8 @@ Raw = dict[str, Any]
 SortKey = Callable[[Raw], Any]
 
 _LIBRARY = re.compile(r"(^|/)(asyncio|rondel)/[^/]+\.py$")
+# Characters of the lines that lead to a task.
+_BRANCH = 24
 # Tasks that wait for each other, as far as they are followed.
 _DEEP = 20
 
@@ -32,7 +34,8 @@ class Node:
 
     key: Hashable
     tasks: list[Raw]
-    #: The lines that lead to it.
+    #: How many it stands below, and the lines that lead to it: the last ones, if there are many.
+    depth: int
     branch: str
     #: Whether what is below it is shown; None if there is nothing.
     open: bool | None
@@ -176,9 +179,9 @@ class TaskBook:
         kinds = alike(tasks, children)
         sizes = _sizes(tasks, children)
         nodes: list[Node] = []
-        todo: list[tuple[Hashable, list[Raw], str, bool]] = []
+        todo: list[tuple[Hashable, list[Raw], str, int]] = []
 
-        def plan(siblings: list[Raw], above: Hashable, indent: str, top: bool) -> None:
+        def plan(siblings: list[Raw], above: Hashable, indent: str, depth: int) -> None:
             groups: dict[int, list[Raw]] = {}
             for task in siblings:
                 groups.setdefault(kinds[task["id"]], []).append(task)
@@ -187,9 +190,9 @@ class TaskBook:
                 listed.sort(key=lambda group: order(group[0]))
             if reverse:
                 listed.reverse()
-            add(listed, above, indent, top)
+            add(listed, above, indent, depth)
 
-        def add(listed: list[list[Raw]], above: Hashable, indent: str, top: bool) -> None:
+        def add(listed: list[list[Raw]], above: Hashable, indent: str, depth: int) -> None:
             met: Counter[Hashable] = Counter()
             lines = []
             for i, group in enumerate(listed):
@@ -200,26 +203,28 @@ class TaskBook:
                     kind = (first["coro"], self.site(first), first.get("on", {}).get("kind"))
                     key = (above, kind, met[kind])
                     met[kind] += 1
-                branch = "" if top else indent + ("└ " if i == len(listed) - 1 else "├ ")
-                lines.append((key, group, branch, top))
+                branch = indent + ("└ " if i == len(listed) - 1 else "├ ") if depth else ""
+                if len(branch) > _BRANCH:
+                    branch = "…" + branch[1 - _BRANCH :]
+                lines.append((key, group, branch, depth))
             todo.extend(reversed(lines))
 
-        plan(children.get(0, []), 0, "", True)
+        plan(children.get(0, []), 0, "", 0)
         while todo:
-            key, group, branch, top = todo.pop()
+            key, group, branch, depth = todo.pop()
             inner = children.get(group[0]["id"], [])
             several = len(group) > 1
             shown: bool | None = None
             if several or inner:
                 shown = (key in turned) if several else (key not in turned)
             below = sum(sizes[task["id"]] for task in group) - len(group)
-            nodes.append(Node(key, group, branch, shown, below))
+            nodes.append(Node(key, group, depth, branch, shown, below))
             if shown:
-                indent = "" if top else branch[:-2] + ("  " if branch.endswith("└ ") else "│ ")
+                indent = branch[:-2] + ("  " if branch.endswith("└ ") else "│ ") if depth else ""
                 if several:
-                    add([[task] for task in group], key, indent, False)
+                    add([[task] for task in group], key, indent, depth + 1)
                 else:
-                    plan(inner, key, indent, False)
+                    plan(inner, key, indent, depth + 1)
         return nodes
 
     # -- in words

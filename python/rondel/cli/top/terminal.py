@@ -275,6 +275,7 @@ def _styles() -> dict[str, int]:
             "good": curses.COLOR_GREEN,
             "warn": curses.COLOR_YELLOW,
             "bad": curses.COLOR_RED,
+            "head": curses.COLOR_CYAN,
         }
         for number, (name, colour) in enumerate(colours.items(), 1):
             curses.init_pair(number, colour, -1)

@@ -108,10 +108,12 @@ def spark(shares: Iterable[float]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 1; a small one is not nothing."""
+    """A share of 1, a small one in tenths."""
     if share is None:
         return "-"
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 
 def amount(number: float | None) -> str:

@@ -180,7 +180,6 @@ class TreeView(View):
         assert book is not None
         first = item.tasks[0]
         mark = {None: "  ", True: "▾ ", False: "▸ "}[item.open]
-        branch = item.branch if len(item.branch) <= 24 else "…" + item.branch[-23:]
         if len(item.tasks) == 1:
             title = f"{first['name']}  {_short(first['coro'])}"
         else:
@@ -192,7 +191,7 @@ class TreeView(View):
             waits = "sleep"
         state = first["state"] + (", cancelled" if first.get("cancels") else "")
         return (
-            branch + mark + title,
+            item.branch + mark + title,
             Cell(state, _STATES.get(first["state"], "")),
             duration(book.age(first)),
             book.site(first),
