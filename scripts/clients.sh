@@ -1,5 +1,5 @@
 #!/bin/sh
-# curl, h2load and Chromium for the tests of what clients see.
+# curl, h2load, Chromium and tmux for the tests of what clients and people at a terminal see.
 #
 #   clients.sh install             Debian's packages, those that are missing, if this is root
 #   clients.sh install chromium    and Chromium
@@ -23,13 +23,15 @@ case "${1:-}" in
 install)
     wants_chromium=${2:-}
     has chromium && wants_chromium=
-    has curl && has h2load && [ -z "$wants_chromium" ] && exit 0
-    [ "$(id -u)" = 0 ] || fail "curl, h2load or chromium is missing and only root can install it"
-    has apt-get || fail "curl, h2load or chromium is missing and there is no apt-get"
+    has curl && has h2load && has tmux && [ -z "$wants_chromium" ] && exit 0
+    missing="curl, h2load, tmux or chromium is missing"
+    [ "$(id -u)" = 0 ] || fail "$missing and only root can install it"
+    has apt-get || fail "$missing and there is no apt-get"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >/dev/null
     has curl || apt-get install -y -qq --no-install-recommends curl >/dev/null
     has h2load || apt-get install -y -qq --no-install-recommends nghttp2-client >/dev/null
+    has tmux || apt-get install -y -qq --no-install-recommends tmux >/dev/null
     if [ -n "$wants_chromium" ]; then
         # Only the fetching is cut off: a package that is half installed is worse than none.
         timeout "$CHROMIUM_SECONDS" \

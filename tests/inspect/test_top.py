@@ -362,6 +362,11 @@ def test_tasks_are_sorted_by_what_they_did_the_busiest_first() -> None:
     assert shown.index("Task-2 ") < shown.index("Task-1 ") < shown.index("Task-4 ")
     press(state, ">", "r")
     assert shown != screen(state)
+    # By their numbers, twins are told apart.
+    for one, number in zip(done.tasks[3:], (5, 6), strict=True):
+        one.subject = number
+    state.tell(Found(state.want, Answer(book=book(*tasks, recorded=done)), 0.0))
+    assert len(re.findall(r"twin +2\.5% +0\.5", screen(state))) == 2
 
 
 def test_the_tasks_view_knows_what_a_real_task_did(child: Child) -> None:

@@ -70,13 +70,16 @@ class Terminal:
     def until(self, wanted: "str | Callable[[str], object]") -> str:
         """The screen as soon as it shows that: a regular expression, or what is true of it."""
         end = time.monotonic() + PATIENCE
+        before = ""
         while True:
             shown = self.screen()
             good = wanted(shown) if callable(wanted) else re.search(wanted, shown, re.MULTILINE)
-            if good:
+            # The same twice: not in the midst of being drawn.
+            if good and shown == before:
                 return shown
+            before = shown
             assert time.monotonic() < end, f"never {wanted!r}:\n{shown}"
-            time.sleep(0.05)
+            time.sleep(0.03)
 
     def command(self, text: str) -> None:
         """Has the shell run something, on a screen that is empty but for it."""

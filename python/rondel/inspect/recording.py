@@ -140,6 +140,8 @@ class Task:
     outcome: Outcome | None = None
     #: When it was asked to end, and by which task.
     cancels: "list[tuple[float, Task | None]]" = field(default_factory=list)
+    #: What its events call it.
+    subject: int = 0
 
     @property
     def running(self) -> float:
@@ -312,6 +314,7 @@ class _Reader:
         task = self._alive.get(subject)
         if task is None:
             task = self._alive[subject] = Task(len(self._tasks), "?", "?", now)
+            task.subject = subject
             self._tasks.append(task)
         return task
 
@@ -319,6 +322,7 @@ class _Reader:
 
     def _created(self, now: float, subject: int, parent: int, note: int) -> None:
         task = Task(len(self._tasks), "?", self._runs(note), now, self._alive.get(parent))
+        task.subject = subject
         self._alive[subject] = self._latest[subject] = task
         self._open.pop(subject, None)
         self._waits.pop(subject, None)

@@ -167,9 +167,9 @@ def _record(
     began = time.monotonic()
     recorded = read_answer(ask(pid, "recorded"))
     cost += time.monotonic() - began
-    remark = f"of {recorded.seconds * 1000:.0f} ms" if recorded.seconds else ""
+    remark = f"{recorded.seconds * 1000:.0f} ms were recorded"
     if recorded.lost:
-        remark = f"{recorded.lost} events had no room: it does more than is shown"
+        remark += f"; {recorded.lost} events had no room, it does more than is shown"
     return recorded, remark, cost
 
 

@@ -252,7 +252,7 @@ def _nothing(state: State) -> str:
     if state.wanted is not None and state.answered:
         return "nothing matches the filter"
     if state.answered:
-        return state.view.empty
+        return "" if state.answer.remark else state.view.empty
     if state.frozen:
         return "frozen before this was asked for: space goes on"
     return "" if state.view.question in state.problems else "asking …"

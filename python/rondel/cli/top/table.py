@@ -54,9 +54,6 @@ class Table:
                 more = min(natural[i] - shown[i], max(left // len(hungry), 1), left)
                 shown[i] += more
                 left -= more
-        if left > 0 and growing:
-            # The room goes behind the text of the last of them, not between the columns.
-            shown[growing[-1]] += left
         return {i: min(wide, self._width) for i, wide in shown.items()}
 
     def head(self) -> Line:

@@ -124,10 +124,10 @@ class TaskBook:
     # -- what it did
 
     def _join(self, recorded: Recording) -> None:
-        """Gives each task what the recording has under its name.
+        """Gives each task what the recording has of it.
 
-        A recording knows tasks by their names. Two of one name are told apart by what they run, or
-        not at all.
+        It is the one of the task's number, if what it runs has the same name. One that is known by
+        an address instead is found by its name; two of one name are not told apart.
         """
         seconds = max(recorded.seconds, 1e-9)
 
@@ -135,24 +135,24 @@ class TaskBook:
             steps = [step.seconds for task in tasks for step in task.steps]
             return Rates(min(sum(steps) / seconds, 1.0), len(steps), max(steps, default=0.0))
 
-        def of(task: Raw) -> tuple[str, str]:
-            return task["name"], task["coro"].replace("<locals>.", "")
-
-        here = Counter(of(task) for task in self.tasks)
-        there: dict[tuple[str, str], list[recording.Task]] = {}
-        ended = []
+        rest: dict[int, recording.Task] = {}
+        names: dict[tuple[str, str], list[recording.Task]] = {}
         for one in recorded.tasks:
+            rest[one.number] = one
             if one.ended is None:
-                there.setdefault((one.name, one.runs), []).append(one)
-            else:
-                ended.append(one)
+                names.setdefault((one.name, one.runs), []).append(one)
+        numbers = {one.subject: one for one in recorded.tasks}
+        here = Counter(_called(task) for task in self.tasks)
         for task in self.tasks:
-            same = there.get(of(task), [])
-            if len(same) == 1 and here[of(task)] == 1:
-                self._rates[task["id"]] = rates(there.pop(of(task)))
-        rest = [*ended, *(one for same in there.values() for one in same)]
-        if any(one.steps for one in rest):
-            self.others = rates(rest)
+            called = _called(task)
+            known = numbers.get(task["id"])
+            if known is None or (known.name, known.runs) != called:
+                same = names.get(called, ())
+                known = same[0] if len(same) == here[called] == 1 else None
+            if known is not None:
+                self._rates[task["id"]] = rates([rest.pop(known.number)])
+        if any(one.steps for one in rest.values()):
+            self.others = rates(list(rest.values()))
 
     # -- all of them
 
@@ -307,6 +307,11 @@ class TaskBook:
 
 def _brief(function: str) -> str:
     return function.rpartition("<locals>.")[2]
+
+
+def _called(task: Raw) -> tuple[str, str]:
+    """Its name and what it runs, as a recording has them."""
+    return task["name"], task["coro"].replace("<locals>.", "")
 
 
 def _sizes(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:

@@ -409,7 +409,7 @@ class ThreadsView(View):
     name = "threads"
     columns = (
         Column("TID", 9, right=True),
-        Column("NAME", 8, grows=True),
+        Column("NAME", 8),
         Column("STATE", 6),
         Column("CPU", 7, right=True),
         Column("CPU TIME", 5, right=True),
