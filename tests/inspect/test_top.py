@@ -1,5 +1,6 @@
 """`rondel top` without a screen: figures of two looks, what keys change, what is drawn."""
 
+import itertools
 import json
 import os
 import re
@@ -332,8 +333,10 @@ def test_sorting_goes_through_the_columns_and_turns_round() -> None:
 
 
 def test_tasks_are_sorted_by_what_they_did_the_busiest_first() -> None:
+    numbers = itertools.count()
+
     def recorded(name: str, *seconds: float, ended: float | None = None) -> Task:
-        one = Task(0, name, "main", 0.0, ended=ended)
+        one = Task(next(numbers), name, "main", 0.0, ended=ended)
         one.steps = [Span(0.0, length) for length in seconds]
         return one
 
@@ -542,7 +545,7 @@ def test_a_small_terminal_keeps_what_matters(child: Child) -> None:
 
 def test_nothing_of_the_other_process_acts_on_the_terminal(child: Child) -> None:
     state = watched(child, asked(child, Question.RECORDED))
-    for keys in ((), ("enter",), ("esc", "2"), ("/", *"bad", "enter", "enter")):
+    for keys in ((), ("enter",), ("esc", "2"), ("/", *"^bad", "enter", "enter")):
         press(state, *keys)
         shown = screen(state)
         assert all(char.isprintable() or char == "\n" for char in shown)

@@ -149,8 +149,8 @@ class TaskBook:
             if known is None or (known.name, known.runs) != called:
                 same = names.get(called, ())
                 known = same[0] if len(same) == here[called] == 1 else None
-            if known is not None:
-                self._rates[task["id"]] = rates([rest.pop(known.number)])
+            if known is not None and rest.pop(known.number, None) is not None:
+                self._rates[task["id"]] = rates([known])
         if any(one.steps for one in rest.values()):
             self.others = rates(list(rest.values()))
 
