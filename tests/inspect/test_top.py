@@ -33,7 +33,8 @@ from rondel.cli.top.render import draw, frame
 from rondel.cli.top.state import State
 from rondel.cli.top.tasks import TaskBook
 from rondel.cli.top.text import clip, pad, percent, plain, width_of
-from rondel.cli.top.views import PROCESSES, VIEWS, Answer, Choice, Question
+from rondel.cli.top.view import Answer, Choice, Question
+from rondel.cli.top.views import PROCESSES, VIEWS
 from rondel.inspect import LoopStats
 from rondel.inspect.recording import Recording, Span, Task
 from tests.cli.support import PATIENCE

@@ -21,7 +21,8 @@ from rondel.cli.inspect_client import InspectError, processes
 from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse
 from rondel.cli.top.proc import look
 from rondel.cli.top.state import State
-from rondel.cli.top.views import VIEWS, Question
+from rondel.cli.top.view import Question
+from rondel.cli.top.views import VIEWS
 
 __all__ = ["main"]
 

@@ -18,7 +18,7 @@ from rondel.cli.inspect_client import InspectError, ask, processes
 from rondel.cli.top.figures import Sample, figures
 from rondel.cli.top.proc import look
 from rondel.cli.top.tasks import TaskBook
-from rondel.cli.top.views import Answer, Choice, Question
+from rondel.cli.top.view import Answer, Choice, Question
 from rondel.inspect._model import Stall, read_stall
 from rondel.inspect.recording import Recording, read_answer
 

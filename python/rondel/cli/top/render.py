@@ -15,6 +15,7 @@ from rondel.cli.top.text import (
     amount,
     clip,
     duration,
+    heat,
     joined,
     memory,
     pad,
@@ -22,7 +23,8 @@ from rondel.cli.top.text import (
     spark,
     width_of,
 )
-from rondel.cli.top.views import PROCESSES, VIEWS, Column, Row
+from rondel.cli.top.view import Column, Row
+from rondel.cli.top.views import PROCESSES, VIEWS
 
 __all__ = ["HELP", "draw", "frame"]
 
@@ -139,7 +141,7 @@ def _process(found: Figures | None, stalls: int) -> Line:
     if found is None:
         return [Cell("asking …", "dim")]
     cells = [
-        ("CPU ", percent(found.cpu), _heat(found.cpu, 0.7, 0.95)),
+        ("CPU ", percent(found.cpu), heat(found.cpu, 0.7, 0.95)),
         ("  memory ", memory(found.rss), ""),
         ("  threads ", amount(found.threads), ""),
         ("  tasks ", amount(found.tasks), ""),
@@ -159,12 +161,6 @@ def _process(found: Figures | None, stalls: int) -> Line:
     return line
 
 
-def _heat(share: float | None, warm: float, hot: float) -> str:
-    if share is None:
-        return ""
-    return "bad" if share >= hot else "warn" if share >= warm else ""
-
-
 def _loops(state: State, found: Figures, width: int, room: int) -> list[Line]:
     if not found.loops:
         return [joined([Cell("no loop runs now", "warn")], width)]
@@ -182,9 +178,9 @@ def _loop(state: State, loop: LoopFigures, width: int) -> Row:
     past = list(state.history.get(loop.now.id, ()))
     return (
         str(loop.now.id),
-        Cell(percent(busy), _heat(busy, 0.7, 0.95) or "strong"),
+        Cell(percent(busy), heat(busy, 0.7, 0.95) or "strong"),
         *(
-            Cell(duration(lag.get(name)), _heat(lag.get(name), 0.05, 0.25))
+            Cell(duration(lag.get(name)), heat(lag.get(name), 0.05, 0.25))
             for name in ("p50", "p99", "max")
         ),
         amount(loop.per_second("steps")),

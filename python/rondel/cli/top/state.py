@@ -13,7 +13,8 @@ from typing import Any
 from rondel.cli.top.asking import Ended, Failed, Found, News, Pulse, Want
 from rondel.cli.top.figures import Figures, Sample, figures
 from rondel.cli.top.tasks import Node
-from rondel.cli.top.views import PROCESSES, VIEWS, Answer, Choice, Pick, View
+from rondel.cli.top.view import Answer, Choice, Pick, View
+from rondel.cli.top.views import PROCESSES, VIEWS
 
 __all__ = ["State"]
 

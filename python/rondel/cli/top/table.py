@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rondel.cli.inspect import printable
 from rondel.cli.top.text import Cell, Line, joined, pad, width_of
-from rondel.cli.top.views import Column, Row
+from rondel.cli.top.view import Column, Row
 
 __all__ = ["Table"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from os.path import basename
 from typing import Any
 
+from rondel.cli.top.text import brief
 from rondel.inspect import recording
 from rondel.inspect._model import age_of, read_wait
 from rondel.inspect._text import alike, by_creator, chain_lines, names_of
@@ -105,7 +106,7 @@ class TaskBook:
             own = [frame for frame in python if not _LIBRARY.search(frame[0])]
             place = ""
             for file, line, function in (own or python)[-1:]:
-                place = f"{basename(file)}:{line} {_brief(function)}"
+                place = f"{basename(file)}:{line} {brief(function)}"
             found = place, " ".join(f"{file}:{line} {function}" for file, line, function in frames)
             self._sites[chain] = found
         return found
@@ -303,10 +304,6 @@ class TaskBook:
             parent = found.get("parent")
             if parent is None:
                 return
-
-
-def _brief(function: str) -> str:
-    return function.rpartition("<locals>.")[2]
 
 
 def _called(task: Raw) -> tuple[str, str]:

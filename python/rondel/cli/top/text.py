@@ -16,8 +16,10 @@ __all__ = [
     "Cell",
     "Line",
     "amount",
+    "brief",
     "clip",
     "duration",
+    "heat",
     "joined",
     "memory",
     "pad",
@@ -136,6 +138,18 @@ def memory(size: int | None) -> str:
             scaled = size / scale
             return f"{scaled:.0f} {unit}" if scaled >= 10 else f"{scaled:.1f} {unit}"
     return f"{size} B"
+
+
+def brief(function: str) -> str:
+    """A qualified name without the functions around it."""
+    return function.rpartition("<locals>.")[2]
+
+
+def heat(figure: float | None, warm: float, hot: float) -> str:
+    """The style of a figure that is better small."""
+    if figure is None or figure < warm:
+        return ""
+    return "bad" if figure >= hot else "warn"
 
 
 def duration(seconds: float | None) -> str:
