@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from rondel.cli.inspect_client import InspectError
+from rondel.cli.top import main
 from rondel.cli.top.asking import (
     Ended,
     Failed,
@@ -766,3 +768,13 @@ def test_ps_tells_of_a_moment_and_not_of_all_time(tmp_path: Path) -> None:
             assert re.search(rf"{child.pid} +1 +\d+ +100% +- ", child.rondel("ps").output)
         finally:
             flag.touch()
+
+
+def test_a_python_without_curses_is_told_what_to_do(
+    answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers |= {"stats": {"v": 1, "loops": []}, "stalls": {"v": 1, "stalls": []}}
+    monkeypatch.setitem(sys.modules, "curses", None)
+    monkeypatch.delitem(sys.modules, "rondel.cli.top.terminal", raising=False)
+    assert main([str(os.getpid())]) == 1
+    assert "no curses: use --once or --json" in capsys.readouterr().err
