@@ -1,12 +1,8 @@
 """`rondel top` without a screen: figures of two looks, what keys change, what is drawn."""
 
 import itertools
-import json
 import os
 import re
-import socket
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +12,6 @@ from typing import Any
 import pytest
 
 from rondel.cli.inspect_client import InspectError
-from rondel.cli.top import main
 from rondel.cli.top.asking import (
     Ended,
     Failed,
@@ -26,7 +21,6 @@ from rondel.cli.top.asking import (
     Want,
     Watcher,
     answer,
-    enough,
     pulse,
 )
 from rondel.cli.top.figures import Sample, figures
@@ -41,6 +35,7 @@ from rondel.inspect import LoopStats
 from rondel.inspect.recording import Recording, Span, Task
 from tests.cli.support import PATIENCE
 from tests.inspect.test_attach import Child, running
+from tests.inspect.top_support import TOLD, book, task
 
 TREE, TASKS, REQUESTS, THREADS, STALLS = VIEWS
 
@@ -239,16 +234,6 @@ def test_a_task_that_has_ended_is_shown_as_it_was(child: Child) -> None:
     assert "Task-1  main  [" in shown
 
 
-def task(number: int, **more: Any) -> dict[str, Any]:
-    told = {"id": number, "name": f"Task-{number}", "loop": 1, "state": "waiting"}
-    return told | {"coro": "main", "chain": 0} | more
-
-
-def book(*tasks: dict[str, Any], **more: Any) -> TaskBook:
-    data = {"frames": [["/a/program.py", 7, "main"]], "chains": [[0]], "loops": []}
-    return TaskBook({**data, "ages": [[100, 5.0]], "tasks": list(tasks)}, **more)
-
-
 def test_the_story_follows_whom_a_task_waits_for_even_in_a_circle() -> None:
     def waits(other: int) -> dict[str, Any]:
         return {"kind": "task", "task": other, "what": f"Task-{other}"}
@@ -270,6 +255,16 @@ def test_a_place_is_the_program_s_own_and_not_asyncio_s() -> None:
     assert found.site(task(2, chain=1)) == "taskgroups.py:5 TaskGroup.x"
     found.data["chains"].append([2])
     assert found.site(task(3, chain=2)) == ""
+
+
+def test_a_task_that_answers_a_request_is_shown_with_it() -> None:
+    found = book(task(1), task(2, coro="app"))
+    data = {**found.data, "requests": [[2, "GET", "/books/\x1b"]]}
+    state = State(1.0, 5)
+    state.tell(Found(state.want, Answer(book=TaskBook(data)), 0.0))
+    assert r"Task-2  app  GET /books/\x1b" in screen(state)
+    press(state, "/", *"get /b", "enter", "enter")
+    assert r"Task-2  app  GET /books/\x1b  [waiting]" in screen(state)
 
 
 def test_groups_of_one_place_have_keys_of_their_own() -> None:
@@ -429,20 +424,6 @@ def test_the_same_task_stays_selected_when_others_come_and_go() -> None:
 
 # --------------------------------------------------------------------------- other views
 
-# As `{"ask": "requests"}` is answered.
-TOLD = {
-    "v": 1,
-    "requests": [
-        {"id": 7, "method": "GET", "path": "/books/", "age": 0.2, "task": 2, "state": "thread"}
-        | {"view": "shelf.views.index", "hops": 3, "hop_wait": 0.004, "thread_run": 0.1},
-        {"id": 8, "method": "POST", "path": "/\x1b[2J", "age": 2.5, "state": "waiting"},
-    ],
-    "recent": [
-        {"id": 5, "method": "GET", "path": "/ok", "seconds": 0.01, "status": 200, "hops": 1},
-        {"id": 6, "method": "GET", "path": "/bad", "seconds": 0.02, "status": 500},
-    ],
-}
-
 
 def test_requests_are_listed_the_longest_first_then_those_that_have_ended() -> None:
     state = State(1.0, 5, REQUESTS)
@@ -463,6 +444,10 @@ def test_requests_are_listed_the_longest_first_then_those_that_have_ended() -> N
     shown = screen(state)
     assert "3 hops to threads, 4ms of waiting for one, 100ms in them" in shown
     assert "request  main  [waiting]" in shown
+    stack = [["/a/views.py", 9, "index"], ["/a/threads.py", 3, "run"]]
+    more = {**TOLD, "requests": [{**TOLD["requests"][0], "stack": stack}]}
+    state.tell(Found(state.want, Answer(requests=more), 0.0))
+    assert "  index (/a/views.py:9)\n  run (/a/threads.py:3)" in screen(state)
 
 
 def test_threads_are_the_system_s_with_their_share_of_a_processor(child: Child) -> None:
@@ -597,184 +582,3 @@ def test_more_loops_than_there_is_room_for_are_counted() -> None:
     state.tell(Pulse(5, Sample(1.0, {"loops": told}, None), []))
     assert re.search(r"^\d+ more loops$", screen(state, 80, 24), re.MULTILINE)
     assert len(frame(state, "program", 80)) > 40
-
-
-# -------------------------------------------------------------------------------- asking
-
-
-@pytest.fixture
-def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """This process seems to answer for Rondel: with what is in the dictionary."""
-    folder = tmp_path / "rondel"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    given: dict[str, Any] = {}
-
-    def serve(listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client, client.makefile("rwb") as file:
-                asked = json.loads(file.readline())["ask"]
-                unknown = {"v": 1, "error": "unknown", "message": "no such question"}
-                file.write(json.dumps(given.get(asked, unknown)).encode() + b"\n")
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / f"{os.getpid()}.sock"))
-        listener.listen()
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        yield given
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def test_requests_are_asked_for_and_their_tasks_when_one_is_looked_into(
-    answers: dict[str, Any],
-) -> None:
-    answers["requests"] = TOLD
-    answers["tasks"] = {"v": 1, **book(task(2)).data, "took": 0.25}
-    found, cost = answer(Want(os.getpid(), Question.REQUESTS), seconds=1.0)
-    assert found.requests is not None and found.requests["requests"] == TOLD["requests"]
-    assert (found.book, cost) == (None, 0.0)
-    found, cost = answer(Want(os.getpid(), Question.REQUESTS, deep=True), seconds=1.0)
-    assert found.book is not None and found.book.get(2) is not None
-    assert cost == 0.25
-
-
-def test_a_process_that_knows_no_requests_says_so_in_the_view(answers: dict[str, Any]) -> None:
-    found, _ = answer(Want(os.getpid(), Question.REQUESTS), seconds=1.0)
-    assert "does not tell of requests" in found.remark
-
-
-def test_a_recording_of_somebody_else_is_left_alone(answers: dict[str, Any]) -> None:
-    answers["record 6"] = {"v": 1, "error": "busy", "message": "going on"}
-    answers["tasks"] = {"v": 1, **book(task(2)).data, "took": 0.25}
-    found, _ = answer(Want(os.getpid(), Question.RECORDED), seconds=1.0)
-    assert "somebody else records" in found.remark
-    assert found.book is not None and found.book.recorded is None
-
-
-def test_an_answer_that_is_none_is_a_problem_and_not_the_end(answers: dict[str, Any]) -> None:
-    answers |= {"stats": {"v": 1}, "stalls": {"v": 1, "stalls": []}, "tasks": {"v": 1, "took": "?"}}
-    posted: list[News] = []
-    watcher = Watcher(Want(os.getpid(), Question.TASKS), 0.01, posted.append)
-    watcher.start()
-    end = time.monotonic() + PATIENCE
-    while {news.question for news in posted if isinstance(news, Failed)} != {None, Question.TASKS}:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    watcher.stop()
-    assert all("not understood" in str(news.error) for news in posted if isinstance(news, Failed))
-
-
-def test_a_recording_is_short_where_much_happens() -> None:
-    assert enough(0.0, 1.0) == 1.0
-    assert enough(1_000_000, 1.0) == pytest.approx(0.05)
-    assert enough(1e9, 1.0) == 0.02
-
-
-def test_a_recording_is_ended_when_nobody_looks_any_more(child: Child) -> None:
-    posted: list[News] = []
-    watcher = Watcher(Want(child.pid, Question.RECORDED), 60.0, posted.append)
-    watcher.start()
-    # It is recording as soon as nobody else can.
-    end = time.monotonic() + PATIENCE
-    while child.rondel("trace", str(child.pid), "--seconds", "0.01", "--draw").status == 0:
-        assert time.monotonic() < end
-    watcher.stop()
-    while child.rondel("trace", str(child.pid), "--seconds", "0.01", "--draw").status != 0:
-        assert time.monotonic() < end
-
-
-# ------------------------------------------------------------------------- the command
-
-
-def test_json_is_an_object_for_each_interval(child: Child) -> None:
-    arguments = ("--json", "--iterations", "2", "--interval", "0.2")
-    outcome = child.rondel("top", str(child.pid), *arguments)
-    assert (outcome.status, outcome.errors) == (0, "")
-    for line in outcome.output.splitlines():
-        told = json.loads(line)
-        assert (told["v"], told["pid"]) == (1, child.pid)
-        assert told["seconds"] >= 0.2
-        assert told["loops"][0]["steps"] > 0
-        assert 0 <= told["loops"][0]["busy"] <= 1
-        assert set(told["loops"][0]["lag"]) == {"p50", "p99", "max"}
-        assert told["process"]["rss"] > 0
-    assert len(outcome.output.splitlines()) == 2
-
-
-@pytest.mark.parametrize("view", [view.name for view in VIEWS])
-def test_once_prints_a_frame_of_each_view(child: Child, view: str) -> None:
-    outcome = child.rondel("top", str(child.pid), "--once", "--interval", "0.2", "--view", view)
-    assert outcome.status == 0, outcome.errors
-    assert re.search(r"^ rondel top  \d+  python", outcome.output)
-    head = next(one for one in VIEWS if one.name == view).columns[0].name
-    assert re.search(rf"^ *{head}", outcome.output, re.MULTILINE)
-
-
-def test_once_is_filtered(child: Child) -> None:
-    arguments = ("--once", "--interval", "0.2", "--filter", "worker-2$")
-    output = child.rondel("top", str(child.pid), *arguments).output
-    assert "worker-2  worker" in output and "creator" not in output
-
-
-def test_the_only_process_needs_no_number(child: Child) -> None:
-    outcome = child.rondel("top", "--json", "--iterations", "1", "--interval", "0.1")
-    # There may be others of this user, in the folders that all share.
-    if outcome.status == 0:
-        assert json.loads(outcome.output)["pid"] == child.pid
-    else:
-        assert re.search(rf"which process\? .*\b{child.pid}\b", outcome.errors)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--interval", "0"), "from 0.1 to 3600 seconds"),
-        (("--interval", "x"), "not a number of seconds"),
-        (("--iterations", "0"), "at least one interval"),
-        (("--filter", "("), "no regular expression"),
-        (("--view", "moon"), "invalid choice"),
-    ],
-)
-def test_bad_usage_is_told(child: Child, arguments: tuple[str, ...], message: str) -> None:
-    outcome = child.rondel("top", str(child.pid), *arguments)
-    assert outcome.status == 2 and message in outcome.errors
-
-
-def test_without_a_terminal_it_says_what_to_do(child: Child) -> None:
-    outcome = child.rondel("top", str(child.pid))
-    assert outcome.status == 1
-    assert outcome.errors.endswith("use --once or --json\n")
-    outcome = child.rondel("top", "999999999")
-    assert outcome.status == 1 and "no process 999999999" in outcome.errors
-
-
-def test_ps_tells_of_a_moment_and_not_of_all_time(tmp_path: Path) -> None:
-    flag = tmp_path / "go-on"
-    with running(tmp_path, "python", str(flag)) as child:
-        try:
-            child.connect().close()
-            rows = json.loads(child.rondel("ps", "--json").output)
-            [row] = [row for row in rows if row["pid"] == child.pid]
-            [window] = row["window"]
-            # It is in one long step.
-            assert window["busy"] == 1.0 and window["steps"] == 0
-            assert window["seconds"] >= 0.2 and sum(window["lag"]) == 0
-            assert re.search(rf"{child.pid} +1 +\d+ +100% +- ", child.rondel("ps").output)
-        finally:
-            flag.touch()
-
-
-def test_a_python_without_curses_is_told_what_to_do(
-    answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers |= {"stats": {"v": 1, "loops": []}, "stalls": {"v": 1, "stalls": []}}
-    monkeypatch.setitem(sys.modules, "curses", None)
-    monkeypatch.delitem(sys.modules, "rondel.cli.top.terminal", raising=False)
-    assert main([str(os.getpid())]) == 1
-    assert "no curses: use --once or --json" in capsys.readouterr().err

@@ -130,7 +130,7 @@ class LoopStats:
 
     def lag_at(self, share: float) -> float:
         """Seconds that this share of the timers (0 to 1) was late by at most."""
-        return _late_at(self.lag, share)
+        return lag_at(self.lag, share)
 
     def since(self, earlier: "LoopStats") -> "LoopWindow":
         """What the loop has done since an earlier look at it.
@@ -185,12 +185,13 @@ class LoopWindow:
 
     def lag_at(self, share: float) -> float:
         """Seconds that this share of those timers (0 to 1) was late by at most; 0 without any."""
-        return _late_at(self.lag, share)
+        return lag_at(self.lag, share)
 
 
-def _late_at(lag: tuple[int, ...], share: float) -> float:
-    wanted, seen = share * sum(lag), 0
-    for power, count in enumerate(lag):
+def lag_at(counts: tuple[int, ...], share: float) -> float:
+    """The same of any counts of late timers."""
+    wanted, seen = share * sum(counts), 0
+    for power, count in enumerate(counts):
         seen += count
         if count and seen >= wanted:
             return float(2**power) * 1e-6

@@ -18,7 +18,7 @@ from typing import Any
 
 from rondel.cli.inspect import guarded, parser_for, pattern, program
 from rondel.cli.inspect_client import InspectError, processes
-from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse
+from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse, requests
 from rondel.cli.top.proc import look
 from rondel.cli.top.state import State
 from rondel.cli.top.view import Question
@@ -215,13 +215,16 @@ def _view(state: State) -> list[News]:
 
 
 def _object(state: State) -> dict[str, Any]:
-    assert state.figures is not None
+    assert state.figures is not None and state.pid is not None
+    # The first needs no GIL.
+    now = requests(state.pid, "requests now", "requests")
     return {
         "v": 1,
         "pid": state.pid,
         "time": round(time.time(), 3),
         **state.figures.as_json(),
         "stalls": state.stalls,
+        **({"requests": now["requests"]} if now is not None else {}),
     }
 
 

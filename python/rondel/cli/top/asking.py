@@ -34,6 +34,7 @@ __all__ = [
     "answer",
     "enough",
     "pulse",
+    "requests",
 ]
 
 # Seconds for the counters: they are told at once, unless the process is stopped.
@@ -138,17 +139,27 @@ def answer(
             return _requests(pid, want.deep)
 
 
+def requests(pid: int, *questions: str) -> dict[str, Any] | None:
+    """The answer to the first of these questions that the process knows."""
+    for question in questions:
+        try:
+            return ask(pid, question)
+        except InspectError as error:
+            if error.kind != "unknown":
+                raise
+    return None
+
+
 def _requests(pid: int, deep: bool) -> tuple[Answer, float]:
-    try:
-        told = ask(pid, "requests")
-    except InspectError as error:
-        if error.kind != "unknown":
-            raise
+    began = time.monotonic()
+    told = requests(pid, *(["requests stacks"] if deep else []), "requests")
+    if told is None:
         return Answer(remark="the process's Rondel does not tell of requests"), 0.0
+    cost = time.monotonic() - began
     if not deep:
-        return Answer(requests=told), 0.0
+        return Answer(requests=told), cost
     data = ask(pid, "tasks")
-    return Answer(requests=told, book=TaskBook(data)), float(data["took"])
+    return Answer(requests=told, book=TaskBook(data)), cost + float(data["took"])
 
 
 def _record(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from rondel.cli.top.figures import Figures, ThreadFigures
 from rondel.cli.top.text import Cell, amount, brief, duration, heat, memory, percent
 from rondel.cli.top.view import Answer, Choice, Column, Question, Row, View
-from rondel.inspect._model import Stall
+from rondel.inspect._model import Frame, Stall
 
 __all__ = ["ProcessesView", "RequestsView", "StallsView", "ThreadsView"]
 
@@ -37,7 +37,9 @@ class RequestsView(View):
     def all(self, answer: Answer, figures: Figures | None) -> list[Any]:
         told = answer.requests or {}
         now = sorted(told.get("requests", ()), key=lambda one: -float(one.get("age") or 0))
-        return now + list(reversed(told.get("recent", ())))
+        # Of the slow ones more is known.
+        ended = {one["id"]: one for kind in ("recent", "slow") for one in told.get(kind, ())}
+        return now + sorted(ended.values(), key=lambda one: (one.get("ago", 0.0), -one["id"]))
 
     def key(self, item: dict[str, Any]) -> Hashable:
         return ("request", item.get("id"))
@@ -99,6 +101,9 @@ class RequestsView(View):
                 f"{item['hops']} hops to threads, {duration(item.get('hop_wait'))} of waiting for "
                 f"one, {duration(item.get('thread_run'))} in them"
             )
+        if item.get("stack"):
+            lines += ["", "The stack of its thread, innermost first:"]
+            lines += [f"  {Frame(*frame)}" for frame in item["stack"]]
         task = item.get("task")
         if task is not None and not over:
             lines.append("")

@@ -53,7 +53,7 @@ class TreeView(View):
         first = item.tasks[0]
         mark = {None: "  ", True: "▾ ", False: "▸ "}[item.open]
         if len(item.tasks) == 1:
-            title = f"{first['name']}  {brief(first['coro'])}"
+            title = book.title(first)
         else:
             title = f"{len(item.tasks)} × {brief(first['coro'])}  ({names_of(item.tasks)})"
         if item.below and not item.open:

@@ -64,6 +64,8 @@ class TaskBook:
     #: In the order of creation.
     tasks: list[Raw] = field(init=False)
     _by_id: dict[int, Raw] = field(init=False)
+    #: Method and path, by the task that answers it.
+    _requests: dict[int, str] = field(init=False)
     _sites: dict[int, tuple[str, str]] = field(init=False, default_factory=dict)
     _rates: dict[int, Rates] = field(init=False, default_factory=dict)
     #: Steps of tasks that have ended, or cannot be told from others of their name.
@@ -72,6 +74,8 @@ class TaskBook:
     def __post_init__(self) -> None:
         self.tasks = sorted(self.data["tasks"], key=lambda task: task["id"])
         self._by_id = {task["id"]: task for task in self.tasks}
+        told = self.data.get("requests", ())
+        self._requests = {task: f"{method} {path}" for task, method, path in told}
         if self.recorded is not None:
             self._join(self.recorded)
 
@@ -91,6 +95,12 @@ class TaskBook:
         if on is None or on["kind"] == "nothing":
             return ""
         return str(read_wait(on))
+
+    def title(self, task: Raw) -> str:
+        """Its name and what it runs, and the request that it answers."""
+        request = self._requests.get(task["id"])
+        runs = brief(task["coro"])
+        return f"{task['name']}  {runs}" + ("" if request is None else f"  {request}")
 
     def site(self, task: Raw) -> str:
         """Where the innermost Python of it stands that is none of asyncio's or ours."""
@@ -117,7 +127,8 @@ class TaskBook:
 
     def matches(self, task: Raw, wanted: re.Pattern[str]) -> bool:
         """Whether its name, coroutine, state, place or wait does."""
-        parts = (task["name"], task["coro"], task["state"])
+        request = self._requests.get(task["id"], "")
+        parts = (task["name"], task["coro"], task["state"], request)
         if any(wanted.search(part) for part in parts):
             return True
         return bool(wanted.search(self._site(task)[1]) or wanted.search(self.waits(task)))
@@ -237,7 +248,7 @@ class TaskBook:
             yield "This task has ended."
             return
         cancels = ", cancelled" if task.get("cancels") else ""
-        yield f"{task['name']}  {task['coro']}  [{task['state']}{cancels}]"
+        yield f"{self.title(task)}  [{task['state']}{cancels}]"
         age = self.age(task)
         yield f"number {task['id']} on loop {task['loop']}" + (
             "" if age is None else f", {age:.0f} s old"
