@@ -102,6 +102,13 @@ def test_a_process_that_knows_no_requests_says_so_in_the_view(answers: dict[str,
     assert "does not tell of requests" in found.remark
 
 
+def test_requests_without_views_are_better_than_none(answers: dict[str, Any]) -> None:
+    answers["requests"] = {"v": 1, "error": "gil", "message": "not in time"}
+    answers["requests now"] = TOLD
+    found, _ = answer(Want(os.getpid(), Question.REQUESTS), seconds=1.0)
+    assert found.requests is not None and found.requests["requests"] == TOLD["requests"]
+
+
 def test_a_recording_of_somebody_else_is_left_alone(answers: dict[str, Any]) -> None:
     answers["record 6"] = {"v": 1, "error": "busy", "message": "going on"}
     answers["tasks"] = {"v": 1, **book(task(2)).data, "took": 0.25}

@@ -216,8 +216,7 @@ def _view(state: State) -> list[News]:
 
 def _object(state: State) -> dict[str, Any]:
     assert state.figures is not None and state.pid is not None
-    # The first needs no GIL.
-    now = requests(state.pid, "requests now", "requests")
+    now = requests(state.pid)
     return {
         "v": 1,
         "pid": state.pid,

@@ -139,20 +139,28 @@ def answer(
             return _requests(pid, want.deep)
 
 
-def requests(pid: int, *questions: str) -> dict[str, Any] | None:
-    """The answer to the first of these questions that the process knows."""
-    for question in questions:
+def requests(pid: int, *, stacks: bool = False) -> dict[str, Any] | None:
+    """The requests, with the stacks of the threads that are at them where that is known.
+
+    None if the process's Rondel tells of none. Raises InspectError.
+    """
+    kind: str | None = None
+    for question in (*(["requests stacks"] if stacks else []), "requests", "requests now"):
+        # The last needs no GIL, and knows less.
+        if kind == "gil" and question != "requests now":
+            continue
         try:
             return ask(pid, question)
         except InspectError as error:
-            if error.kind != "unknown":
+            kind = error.kind
+            if kind not in ("unknown", "gil"):
                 raise
     return None
 
 
 def _requests(pid: int, deep: bool) -> tuple[Answer, float]:
     began = time.monotonic()
-    told = requests(pid, *(["requests stacks"] if deep else []), "requests")
+    told = requests(pid, stacks=deep)
     if told is None:
         return Answer(remark="the process's Rondel does not tell of requests"), 0.0
     cost = time.monotonic() - began

@@ -78,11 +78,11 @@ class RequestsView(View):
         cells = (
             f"{item.get('method') or ''} {item.get('path') or '?'}".strip(),
             state,
-            duration(_took(item)),
+            duration(_took(item), fine=True),
             str(item.get("view") or ""),
             "-" if hops is None else str(hops),
-            duration(item.get("hop_wait")),
-            duration(item.get("thread_run")),
+            duration(item.get("hop_wait"), fine=True),
+            duration(item.get("thread_run"), fine=True),
             "" if task is None else str(task),
         )
         return [cell if isinstance(cell, Cell) else Cell(cell, style) for cell in cells]
@@ -90,15 +90,16 @@ class RequestsView(View):
     def story(self, item: dict[str, Any], answer: Answer) -> list[str]:
         over = "seconds" in item
         lines = [f"{item.get('method') or ''} {item.get('path') or '?'}".strip()]
-        took = duration(_took(item))
+        took = duration(_took(item), fine=True)
         lines.append(f"answered in {took}" if over else f"for {took}, {item.get('state') or '?'}")
         if item.get("status") is not None:
             lines.append(f"status {item['status']}")
         if item.get("view"):
             lines.append(f"view {item['view']}")
         if item.get("hops") is not None:
+            many = "1 hop to a thread" if item["hops"] == 1 else f"{item['hops']} hops to threads"
             lines.append(
-                f"{item['hops']} hops to threads, {duration(item.get('hop_wait'))} of waiting for "
+                f"{many}, {duration(item.get('hop_wait'))} of waiting for "
                 f"one, {duration(item.get('thread_run'))} in them"
             )
         if item.get("stack"):
@@ -229,7 +230,7 @@ class StallsView(View):
         return (
             time.strftime("%H:%M:%S", time.localtime(item.at)),
             Cell(
-                duration(item.seconds) + ("" if item.over else " so far"),
+                duration(item.seconds, fine=True) + ("" if item.over else " so far"),
                 "" if item.over else "bad",
             ),
             str(item.count),

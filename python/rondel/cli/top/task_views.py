@@ -153,7 +153,7 @@ class TasksView(View):
             item["name"],
             Cell(busy, heat(rates.busy, 0.4, 0.8) if rates else ""),
             amount(rates.steps / seconds) if rates and seconds else "-",
-            duration(rates.longest) if rates else "-",
+            duration(rates.longest, fine=True) if rates else "-",
             brief(item["coro"]),
             Cell(item["state"], _STATES.get(item["state"], "")),
             duration(book.age(item)),

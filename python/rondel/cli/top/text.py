@@ -152,8 +152,10 @@ def heat(figure: float | None, warm: float, hot: float) -> str:
     return "bad" if figure >= hot else "warn"
 
 
-def duration(seconds: float | None) -> str:
-    """A time in two or three figures and a unit."""
+def duration(seconds: float | None, *, fine: bool = False) -> str:
+    """A time in two or three figures and a unit; ``fine``: some seconds with their tenths."""
     if seconds is None:
         return "-"
+    if fine and 0.9995 <= seconds < 9.95:
+        return f"{seconds:.1f}s"
     return "0" if seconds <= 0 else short(seconds)
