@@ -198,11 +198,12 @@ def test_a_terminal_without_a_screen_is_told_what_to_do(
         assert f"'{kind}'" in screen
 
 
+@pytest.mark.parametrize("mode", ["PYTHONUTF8=0", "PYTHONUTF8=1"])
 def test_a_terminal_that_knows_no_unicode_gets_plain_characters(
-    child: Child, tmp_path: Path
+    child: Child, tmp_path: Path, mode: str
 ) -> None:
     with terminal(tmp_path, **runtime(child)) as shown:
-        top(shown, child.pid, before="LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0")
+        top(shown, child.pid, before=f"LC_ALL=C {mode} PYTHONCOERCECLOCALE=0")
         screen = shown.until(r"(?s)\+ 30 x worker.*^q quit")
         assert screen.isascii()
         shown.keys("q")

@@ -74,14 +74,15 @@ def show(state: State) -> None:
     """Until ``q``, or the process has ended. Raises InspectError if the terminal cannot be used."""
     locale.setlocale(locale.LC_ALL, "")
     news: queue.SimpleQueue[News] = queue.SimpleQueue()
+    # Never closed: a thread that waits for an answer writes to it whenever that comes.
     reader, writer = os.pipe()
     for end in (reader, writer):
         os.set_blocking(end, False)
 
     def post(found: News) -> None:
         news.put(found)
-        # A full pipe wakes as well, and at the end there is nobody to wake.
-        with contextlib.suppress(OSError):
+        # A full pipe wakes as well.
+        with contextlib.suppress(BlockingIOError):
             os.write(writer, b"\0")
 
     watcher = Watcher(state.want, state.interval, post)
@@ -121,8 +122,7 @@ def _loop(
         if sys.stdin.fileno() in ready:
             for key in screen.pressed():
                 state.press(key)
-                state.quit = state.quit or screen.gone
-        elif signal.SIGWINCH in caught:
+        while signal.SIGWINCH in caught:
             caught.remove(signal.SIGWINCH)
             screen.resize()
         state.quit = state.quit or screen.gone
@@ -163,7 +163,9 @@ class _Screen:
         #: There is nobody at the terminal any more.
         self.gone = False
         self._empty = 0
-        self._plain = not _encodes("▸▾→│└…▁█")
+        # The terminal's by the C library, which draws; Python's may be UTF-8 whatever that is.
+        self._encoding = locale.getencoding()
+        self._plain = not self._encodes("▸▾→│└…▁█")
 
     def __enter__(self) -> "_Screen":
         try:
@@ -222,35 +224,32 @@ class _Screen:
         height, width = self._window.getmaxyx()
         self._window.erase()
         for y, line in enumerate(draw(state, name, width, height)):
-            self._line(y, line, width)
+            self._line(y, line)
         self._window.refresh()
 
-    def _line(self, y: int, line: Line, width: int) -> None:
+    def _line(self, y: int, line: Line) -> None:
         # curses counts a character that takes two columns, or none, by itself.
         with contextlib.suppress(curses.error):
             self._window.move(y, 0)
         for cell in line:
             text = cell.text.translate(PLAIN) if self._plain else cell.text
-            if self._plain:
-                encoding = locale.getpreferredencoding(False)
-                text = text.encode(encoding, "replace").decode(encoding)
+            text = text.encode(self._encoding, "replace").decode(self._encoding)
             # The last column of the last line cannot be written without an error.
             with contextlib.suppress(curses.error):
                 self._window.addstr(text, self._attribute(cell.style))
+
+    def _encodes(self, text: str) -> bool:
+        try:
+            text.encode(self._encoding)
+        except UnicodeEncodeError:
+            return False
+        return True
 
     def _attribute(self, style: str) -> int:
         found = 0
         for name in style.split():
             found |= self._styles.get(name, 0)
         return found
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode(locale.getpreferredencoding(False))
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _styles() -> dict[str, int]:
