@@ -523,6 +523,25 @@ def test_every_view_fills_every_size_of_a_terminal(child: Child, view: Any) -> N
     assert not state.quit
 
 
+def test_only_what_is_seen_is_made_of_many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(1.0, 5, TASKS)
+    many = [task(i, name=f"task-{i}") for i in range(1, 100_001)]
+    state.tell(Found(state.want, Answer(book=book(*many)), 0.0))
+    made: list[object] = []
+    row = type(TASKS).row
+
+    def counted(self: Any, item: Any, answer: Answer) -> Any:
+        made.append(item)
+        return row(self, item, answer)
+
+    monkeypatch.setattr(type(TASKS), "row", counted)
+    screen(state, 100, 30)
+    assert len(made) <= 30
+    press(state, "end")
+    assert "task-100000" in screen(state, 100, 30)
+    assert len(made) <= 60
+
+
 def test_a_small_terminal_keeps_what_matters(child: Child) -> None:
     state = watched(child)
     shown = screen(state, 60, 15)

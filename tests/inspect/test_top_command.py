@@ -45,12 +45,12 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """This process seems to answer for Rondel: with what is in the dictionary.
 
-    An event is a question without an answer until it is set.
+    An event is a question without an answer until it is set. ``asked`` has what was asked.
     """
     folder = tmp_path / "rondel"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"asked": []}
 
     def serve(listener: socket.socket) -> None:
         while True:
@@ -64,6 +64,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     def tell(client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), client.makefile("rwb") as file:
             asked = json.loads(file.readline())["ask"]
+            given["asked"].append(asked)
             unknown = {"v": 1, "error": "unknown", "message": "no such question"}
             told = given.get(asked, unknown)
             if isinstance(told, threading.Event):
@@ -142,9 +143,19 @@ def test_the_counters_go_on_while_another_question_is_not_answered(
     while len(posted) < 5:
         assert time.monotonic() < end
         time.sleep(0.01)
+    assert {type(news) for news in posted[:5]} == {Pulse}
+    # And that is not asked a second time meanwhile.
+    assert answers["asked"].count("tasks") == 1
     watcher.stop()
     held.set()
-    assert {type(news) for news in posted[:5]} == {Pulse}
+
+
+def test_what_costs_the_process_time_is_asked_for_the_less_often(answers: dict[str, Any]) -> None:
+    posted: list[News] = []
+    watcher = Watcher(Want(os.getpid(), Question.TASKS), 1.0, posted.append)
+    for took, least in ((0.0, 0.0), (0.5, 4.5), (3.0, 27.0)):
+        answers["tasks"] = {"v": 1, **book(task(2)).data, "took": took}
+        assert least <= watcher._view() < max(least, 8 * PATIENCE)
 
 
 def test_a_recording_is_short_where_much_happens() -> None:
