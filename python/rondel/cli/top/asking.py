@@ -106,9 +106,8 @@ def pulse(pid: int) -> Pulse:
     told = ask(pid, "stats", patience=_SHORT)
     at = time.monotonic()
     stalls = ask(pid, "stalls", patience=_SHORT)["stalls"]
-    return Pulse(
-        pid, Sample(at, told, look(pid, threads=True)), [read_stall(one) for one in stalls]
-    )
+    sample = Sample(at, told, look(pid, threads=True))
+    return Pulse(pid, sample, [read_stall(one) for one in stalls])
 
 
 def enough(steps: float, interval: float) -> float:
@@ -209,8 +208,11 @@ class _Thread(threading.Thread):
         self.over = False
 
     def run(self) -> None:
-        while not self.over:
+        while True:
+            # First: what is wanted from here on wakes the pause below.
             self._again.clear()
+            if self.over:
+                return
             self.pause(self._work())
 
     def pause(self, seconds: float) -> None:
@@ -275,7 +277,7 @@ class Watcher:
         want = self.want
         if want.frozen or want.question is Question.NOTHING:
             return self._interval
-        began, cost = time.monotonic(), 0.0
+        began, cost, recorded = time.monotonic(), 0.0, False
         first = not self._earlier
         try:
             if want.question is Question.PROCESSES:
@@ -284,6 +286,7 @@ class Watcher:
                 seconds = enough(self.steps, self._interval)
                 self._records = want.question is Question.RECORDED
                 found, cost = answer(want, seconds=seconds, pause=self._threads[1].pause)
+                recorded = found.book is not None and found.book.recorded is not None
             self._post(Found(want, found, time.monotonic()))
         except Exception as error:
             self._post(Failed(want.pid, want.question, _told(error)))
@@ -292,7 +295,7 @@ class Watcher:
         if want.question is Question.PROCESSES and first:
             return min(FIRST, self._interval)
         took = time.monotonic() - began
-        if want.question is Question.RECORDED:
+        if recorded:
             # The recording was the wait.
             return max(_SPARED * cost, self._interval / 10)
         # A large answer is work here as well.
