@@ -121,8 +121,10 @@ def test_ps_lists_it_with_its_program(child: Child) -> None:
     outcome = child.rondel("ps")
     line = next(line for line in outcome.output.splitlines() if str(child.pid) in line)
     assert "tests.inspect.child tasks 1000" in line
-    [row] = json.loads(child.rondel("ps", "--json").output)
-    assert (row["pid"], len(row["loops"])) == (child.pid, 1)
+    rows = json.loads(child.rondel("ps", "--json").output)
+    # There may be others of this user, in the folders that all share.
+    [row] = [row for row in rows if row["pid"] == child.pid]
+    assert len(row["loops"]) == 1
     assert row["loops"][0]["tasks"] >= 1001
 
 

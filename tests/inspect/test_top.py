@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -584,6 +584,18 @@ def test_a_problem_is_told_until_there_is_an_answer(child: Child) -> None:
     press(state, "1")
     state.tell(asked(child))
     assert "could not look" not in screen(state)
+
+
+def test_another_process_of_the_same_number_is_not_taken_for_it() -> None:
+    here = look(os.getpid())
+    assert here is not None
+    state = State(1.0, 5)
+    loops = [asdict(stats(steps=100))]
+    state.tell(Pulse(5, Sample(1.0, {"loops": loops}, here), []))
+    assert not state.ended
+    another = replace(here, started=here.started + 1)
+    state.tell(Pulse(5, Sample(2.0, {"loops": [asdict(stats())]}, another), []))
+    assert state.ended
 
 
 def test_without_a_loop_it_says_so() -> None:

@@ -46,6 +46,7 @@ columns:
   AGE      since the first loop began to run
   PROGRAM  its command line
 
+With --json, `loops` are the counters since each loop was made, `window` is that fifth of a second.
 Needs no GIL: it answers even while native code blocks the process.
 """
 

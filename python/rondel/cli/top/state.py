@@ -196,6 +196,9 @@ class State:
     def _take(self, news: Pulse) -> None:
         if self._sample is not None and news.sample.at <= self._sample.at:
             return
+        if self._is_another(news.sample):
+            self.ended = True
+            return
         self.figures = figures(self._sample, news.sample)
         self._sample = news.sample
         self._stalls = Answer(stalls=news.stalls)
@@ -205,6 +208,12 @@ class State:
                 past.append(loop.window.busy)
         if self.view.name in ("stalls", "threads"):
             self._items = None
+
+    def _is_another(self, sample: Sample) -> bool:
+        """Whether the process has ended and its number is another one's."""
+        before = self._sample.process if self._sample else None
+        now = sample.process
+        return before is not None and now is not None and before.started != now.started
 
     def _found(self, news: Found) -> None:
         for view in (*VIEWS, PROCESSES):
