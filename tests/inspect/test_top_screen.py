@@ -68,7 +68,7 @@ def test_a_task_is_found_and_looked_into_by_keys(child: Child, tmp_path: Path) -
 def test_each_view_is_a_key_away(child: Child, tmp_path: Path) -> None:
     with terminal(tmp_path, **runtime(child)) as shown:
         top(shown, child.pid, "--view", "threads")
-        shown.until(r"^ *\d+  rondel-inspect +sleeps")
+        shown.until(r"^ *\d+  rondel-inspect +(sleeps|runs)")
         shown.keys("Tab")
         shown.until(r"no step has kept a loop for too long")
         shown.keys("BTab", "BTab")

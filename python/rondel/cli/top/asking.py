@@ -103,10 +103,10 @@ News = Pulse | Found | Failed | Ended
 
 def pulse(pid: int) -> Pulse:
     """Its counters and stalls. Raises InspectError."""
-    told = ask(pid, "stats", patience=_SHORT)
-    at = time.monotonic()
+    # Before it is asked: the thread that answers would be seen to run each time.
+    at, process = time.monotonic(), look(pid, threads=True)
+    sample = Sample(at, ask(pid, "stats", patience=_SHORT), process)
     stalls = ask(pid, "stalls", patience=_SHORT)["stalls"]
-    sample = Sample(at, told, look(pid, threads=True))
     return Pulse(pid, sample, [read_stall(one) for one in stalls])
 
 
