@@ -24,6 +24,7 @@ commands:
   tree     show what each task of a process waits for
   stalls   show what has kept a process's loops from running
   trace    record a process for some seconds, for Perfetto or as a drawing
+  web      a web page that shows a process: tasks, timeline, loops, requests
 
 examples:
   rondel run script.py --its-own options
@@ -87,6 +88,12 @@ def _trace(arguments: list[str]) -> int:
     return trace_main(arguments)
 
 
+def _web(arguments: list[str]) -> int:
+    from rondel.cli.web import main as web_main
+
+    return web_main(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "serve": _serve,
@@ -96,6 +103,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "tree": _tree,
     "stalls": _stalls,
     "trace": _trace,
+    "web": _web,
 }
 
 
