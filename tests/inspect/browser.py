@@ -1,7 +1,7 @@
 """A headless Chromium with one page, driven by its DevTools protocol.
 
-Every request that the page makes is noted (`requests`), as is what it logs and what goes wrong in it
-(`complaints`): a test may say that there was none.
+Every request that the page makes is noted (`requests`), as is what goes wrong in it (`complaints`):
+a test may say that there was none.
 """
 
 import base64

@@ -22,7 +22,7 @@ from rondel.inspect.recording import (
     descendants,
 )
 
-__all__ = ["Marks", "explain", "findings"]
+__all__ = ["Marks", "explain", "findings", "of_program"]
 
 # What an event loop does at its end is no part of a program.
 _OURS = frozenset(
@@ -70,7 +70,7 @@ def explain(
 
     A program without tasks has a text that says so.
     """
-    tasks = [task for task in recording.tasks if task.runs not in _OURS]
+    tasks = of_program(recording)
     if not tasks:
         return "no task ran on a Rondel loop\n"
     whole, calls = _whole(recording, tasks)
@@ -81,9 +81,14 @@ def explain(
     return "\n".join(lines) + "\n"
 
 
+def of_program(recording: Recording) -> list[Task]:
+    """Its tasks without those that a loop makes at its end."""
+    return [task for task in recording.tasks if task.runs not in _OURS]
+
+
 def findings(recording: Recording) -> tuple[list[str], list[str]]:
     """The words below a timeline, unbroken: what it amounts to, and remarks."""
-    tasks = [task for task in recording.tasks if task.runs not in _OURS]
+    tasks = of_program(recording)
     if not tasks:
         return ["No task ran on a Rondel loop."], []
     whole, calls = _whole(recording, tasks)

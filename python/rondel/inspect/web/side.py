@@ -2,8 +2,8 @@
 
 The socket is bound here, so a port in use is told at once. The process is started by an
 intermediate one, so it is no child of the program's: a program that waits for its children meets
-only its own. It ends when its stdin does, which is the end of this process, however that ends; forks
-close their copy of the pipe.
+only its own. It ends when its stdin does, which is the end of this process, however that ends;
+forks close their copy of the pipe.
 """
 
 import os

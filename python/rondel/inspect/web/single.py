@@ -3,8 +3,8 @@
 The page's own modules and style sheets are written into it, with the recording as JSON. Its policy
 (by hashes) lets nothing else run, and nothing be loaded from anywhere.
 
-The modules are joined as they are: their imports and the word ``export`` are taken out, so top-level
-names must differ among them.
+The modules are joined as they are: their imports and the word ``export`` are taken out, so
+top-level names must differ among them.
 """
 
 import base64

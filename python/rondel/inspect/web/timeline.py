@@ -17,7 +17,7 @@ them, and ``joined`` says below how many microseconds.
 
 from typing import Any
 
-from rondel.inspect.explain import findings
+from rondel.inspect.explain import findings, of_program
 from rondel.inspect.recording import Place, Recording, Span, Task, Wait, descendants
 
 __all__ = ["KINDS", "timeline"]
@@ -28,11 +28,11 @@ MOST = 300_000
 
 def timeline(recording: Recording, *, most: int = MOST) -> dict[str, Any]:
     """What ``static/timeline`` draws."""
-    rows = list(descendants(recording.tasks))
-    spans = sum(len(task.steps) + len(task.waits) for task in recording.tasks)
+    rows = list(descendants(of_program(recording)))
+    spans = sum(len(task.steps) + len(task.waits) for _, task in rows)
     resolution = 0.0
     if spans > most:
-        # As many steps of equal length as a task may have of all.
+        # A task has two spans of this length at most in twice it.
         resolution = recording.seconds * len(rows) / most * 4
     texts = _Texts()
     numbers = {task: number for number, (_, task) in enumerate(rows)}
@@ -97,7 +97,7 @@ def _task(
     return {
         "name": task.name,
         "runs": task.runs,
-        "parent": -1 if task.parent is None else numbers[task.parent],
+        "parent": -1 if task.parent is None else numbers.get(task.parent, -1),
         "depth": depth,
         "created": _micro(task.created),
         "ended": _micro(task.ended),

@@ -14,4 +14,6 @@ document.title = `${data.program} – Rondel`;
 fill(document.getElementById("view"), h("section", { class: "panel-view" }, timeline.element));
 document.getElementById("theme").addEventListener("click", toggleTheme);
 listen({ t: toggleTheme });
-timeline.focus();
+document.addEventListener("keydown", (event) => {
+  if (document.activeElement === document.body) timeline.key(event);
+});

@@ -191,17 +191,17 @@ function timeWord(tick, step) {
 }
 
 // How busy the loop was over the whole time, and which part of it is looked at.
-export function drawOverview(context, model, view, height, colours) {
+export function drawOverview(context, model, whole, view, height, colours) {
   const cells = Math.max(Math.floor(view.width / 2), 1);
-  if (!model.dense || model.dense.length !== cells) model.dense = model.density(cells);
+  if (!model.dense || model.dense.length !== cells) model.dense = model.density(cells, whole);
   context.fillStyle = colours.run;
   model.dense.forEach((share, cell) => {
     const tall = share > 0 ? Math.max(Math.min(share, 1) * (height - 8), 1.5) : 0;
     context.fillRect(cell * 2, height - 3 - tall, 2, tall);
   });
-  const scale = view.width / (model.to - model.from);
-  const left = (view.from - model.from) * scale;
-  const right = (view.to - model.from) * scale;
+  const scale = view.width / (whole.to - whole.from);
+  const left = (view.from - whole.from) * scale;
+  const right = (view.to - whole.from) * scale;
   if (right - left > view.width - 1) return;
   context.fillStyle = colours.accent;
   context.globalAlpha = 0.14;

@@ -79,14 +79,14 @@ export class Model {
     return [...found.values()].sort((a, b) => b.total - a.total);
   }
 
-  // The share of each of `cells` parts of the time in which some task ran.
-  density(cells) {
+  // The share of each of `cells` parts of a time in which some task ran.
+  density(cells, { from, to }) {
     const share = new Float32Array(cells);
-    const size = (this.to - this.from) / cells;
+    const size = (to - from) / cells;
     for (const { steps } of this.data.tasks) {
       for (let i = 0; i < steps.length; i += 2) {
-        let at = steps[i] - this.from;
-        const end = steps[i + 1] - this.from;
+        let at = steps[i] - from;
+        const end = steps[i + 1] - from;
         for (let cell = Math.floor(at / size); at < end && cell < cells; cell++) {
           const until = Math.min(end, (cell + 1) * size);
           if (cell >= 0) share[cell] += (until - at) / size;

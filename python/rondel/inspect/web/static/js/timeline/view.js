@@ -75,7 +75,7 @@ export class Timeline {
       view.top = this.lanes.scrollTop;
       drawBars(fitted(this.bars, view.width, view.height), model, view, colours);
       drawRuler(fitted(this.ruler, view.width, RULER), view, model.from, colours);
-      drawOverview(fitted(this.over, view.width, OVER), model, view, OVER, colours);
+      drawOverview(fitted(this.over, view.width, OVER), model, this.whole, view, OVER, colours);
       this.names();
     });
   }
@@ -156,7 +156,7 @@ export class Timeline {
     });
     this.drag(this.over, (start, event) => {
       const box = this.over.getBoundingClientRect();
-      const at = (x) => this.model.from + ((x - box.left) / this.view.width) * (this.model.to - this.model.from);
+      const at = (x) => this.whole.from + ((x - box.left) / this.view.width) * (this.whole.to - this.whole.from);
       const ends = [at(start.x), at(event.clientX)].sort((a, b) => a - b);
       this.look({ from: ends[0], to: ends[1] });
     });
