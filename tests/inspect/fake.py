@@ -4,15 +4,18 @@ only by chance, or not yet.
 python -m tests.inspect.fake FILE     a JSON object: the answer of each question
 """
 
+import contextlib
 import json
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
-    answers = Path(sys.argv[1])
+    answers = json.loads(Path(sys.argv[1]).read_bytes())
     folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "rondel"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{os.getpid()}.sock"
@@ -23,18 +26,15 @@ def main() -> None:
         try:
             while True:
                 client, _ = listener.accept()
-                with client:
-                    serve(client, answers)
+                threading.Thread(target=serve, args=(client, answers), daemon=True).start()
         finally:
             path.unlink()
 
 
-def serve(client: socket.socket, answers: Path) -> None:
-    with client.makefile("rb") as lines:
+def serve(client: socket.socket, answers: dict[str, Any]) -> None:
+    with client, client.makefile("rb") as lines, contextlib.suppress(OSError):
         for line in lines:
-            question = json.loads(line)["ask"]
-            # Anew each time: a test may change it.
-            answer = json.loads(answers.read_bytes()).get(question, {"error": "unknown"})
+            answer = answers.get(json.loads(line)["ask"], {"error": "unknown"})
             client.sendall(json.dumps({"v": 1, **answer}).encode() + b"\n")
 
 

@@ -12,7 +12,7 @@ export class RecordView {
     this.shown = shown;
     this.asked = null;
     this.length = h("select", { "aria-label": "How long" }, ["1", "2", "5", "10", "30", "60"].map((one) => h("option", { value: one, selected: one === "2" }, `${one} s`)));
-    this.button = h("button", { type: "button", class: "main", onclick: () => this.record() }, "Record");
+    this.button = h("button", { type: "button", class: "main", disabled: true, onclick: () => this.record() }, "Record");
     this.told = h("span", { class: "far", role: "status" });
     this.meter = h("div", { class: "meter", hidden: true }, h("i", null));
     this.place = h("div", { class: "tl-place" });
@@ -38,7 +38,9 @@ export class RecordView {
     return this.asked ? { count: 1, bad: true } : null;
   }
 
-  state() {}
+  state() {
+    this.button.disabled = !this.shown.pid;
+  }
 
   async refresh() {}
 
@@ -49,6 +51,7 @@ export class RecordView {
       this.asked.abort();
       return;
     }
+    if (!this.shown.pid) return;
     const wanted = Number(this.length.value);
     const pid = this.shown.pid;
     this.asked = new AbortController();

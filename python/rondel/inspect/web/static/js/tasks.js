@@ -139,8 +139,9 @@ export class TasksView {
       h(
         "div",
         { class: "what" },
-        many && h("span", { class: "times" }, `${count(row.count)} ×`),
+        many && h("span", { class: "times" }, `${count(row.count)} × `),
         h("strong", null, many ? row.coro : row.names[0]),
+        " ",
         h("span", { class: "names" }, names),
       ),
       h(

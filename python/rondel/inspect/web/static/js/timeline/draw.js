@@ -44,7 +44,7 @@ export function drawBars(context, model, view, colours) {
       context.globalAlpha = 1;
     }
     const row = model.rows[i];
-    if (row.call) drawCall(context, model, row, y, x, view, colours);
+    if (row.calls) drawCalls(context, model, row, y, x, view, colours);
     else drawTask(context, model, row, y, x, view, colours);
   }
   drawParents(context, model, first, last, x, view, colours);
@@ -57,9 +57,13 @@ function line(context, x, from, to) {
   context.stroke();
 }
 
-function drawCall(context, model, { call }, y, x, view, colours) {
-  bar(context, x(call.made), x(call.begun), y + ROW / 2 - 1, 2, colours.ready, view);
-  bar(context, x(call.begun), x(call.ended ?? model.end), y + 6, ROW - 12, colours.thread, view);
+function drawCalls(context, model, { calls }, y, x, view, colours) {
+  for (const call of calls) {
+    const end = x(call.ended ?? model.end);
+    if (end < 0 || x(call.made) > view.width) continue;
+    bar(context, x(call.made), x(call.begun), y + ROW / 2 - 1, 2, colours.ready, view);
+    bar(context, x(call.begun), end, y + 6, ROW - 12, colours.thread, view);
+  }
 }
 
 function drawTask(context, model, { task }, y, x, view, colours) {
@@ -147,10 +151,11 @@ function dotted(context, begin, end, y, stroke, view) {
 function drawParents(context, model, first, last, x, view, colours) {
   context.strokeStyle = colours["line-strong"];
   for (let i = first; i < last; i++) {
-    const { task, call } = model.rows[i];
-    if (call || task.parent < 0) continue;
+    const { task, calls } = model.rows[i];
+    if (calls || task.parent < 0) continue;
     const at = Math.round(x(task.created)) + 0.5;
     if (at < 0 || at > view.width) continue;
+    // Parents of rows are rows.
     const from = model.rowOfTask[task.parent] * ROW - view.top + ROW - 5;
     const to = i * ROW - view.top + 5;
     line(context, at, Math.max(from, 0), to);

@@ -1,4 +1,5 @@
-// The recording as rows: a task each, and below it the calls that threads made for it.
+// The recording as rows: a task each, and below it one for the calls that threads made for it (a task
+// waits for one at a time, so they stand in a row).
 // Times are microseconds (`inspect/web/timeline.py` has the format).
 
 export const KINDS = ["ready", "sleep", "thread", "world", "inside"];
@@ -8,23 +9,45 @@ export class Model {
   constructor(data) {
     this.data = data;
     this.end = Math.max(data.seconds * 1e6, 1);
-    this.rows = [];
-    this.rowOfTask = [];
-    data.tasks.forEach((task, number) => {
-      this.rowOfTask[number] = this.rows.length;
-      this.rows.push({ task, number, depth: task.depth, label: labelOf(task), call: null });
-      for (let i = 0; i < task.waits.length; i += WAIT) {
-        const call = KINDS[task.waits[i + 2]] === "thread" ? data.calls[task.waits[i + 5]] : null;
-        if (call && call.begun !== null) {
-          this.rows.push({ task, number, depth: task.depth + 1, label: { name: `in a thread: ${call.runs}`, more: "" }, call });
-        }
-      }
-    });
     // From the first task to the last end.
     const tasks = data.tasks;
     this.from = tasks.length ? Math.min(...spread(tasks, (task) => task.created)) : 0;
     this.to = tasks.length ? Math.max(...spread(tasks, (task) => task.ended ?? this.end)) : this.end;
     if (this.to <= this.from) this.to = this.from + 1;
+    this.idle = tasks.filter((task) => !task.steps.length).length;
+    this.choose({ idle: false, words: "" });
+  }
+
+  // Which tasks are rows: with or without those that never ran, and of all these words; with their
+  // creators.
+  choose({ idle, words }) {
+    const { data } = this;
+    const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+    const shown = data.tasks.map((task) => {
+      const text = `${task.name} ${task.runs} ${this.text(task.place)}`.toLowerCase();
+      return (idle || task.steps.length > 0) && wanted.every((word) => text.includes(word));
+    });
+    // Children stand behind their parents.
+    for (let i = shown.length - 1; i >= 0; i--) {
+      if (shown[i] && data.tasks[i].parent >= 0) shown[data.tasks[i].parent] = true;
+    }
+    this.rows = [];
+    this.rowOfTask = new Array(data.tasks.length).fill(-1);
+    data.tasks.forEach((task, number) => {
+      if (!shown[number]) return;
+      this.rowOfTask[number] = this.rows.length;
+      this.rows.push({ task, number, depth: task.depth, label: labelOf(task), calls: null });
+      const calls = [];
+      for (let i = 0; i < task.waits.length; i += WAIT) {
+        const call = KINDS[task.waits[i + 2]] === "thread" ? data.calls[task.waits[i + 5]] : null;
+        if (call && call.begun !== null) calls.push(call);
+      }
+      if (calls.length) {
+        const names = [...new Set(calls.map((call) => call.runs))];
+        const name = names.length === 1 ? `in a thread: ${names[0]}` : `in threads: ${names.join(", ")}`;
+        this.rows.push({ task, number, depth: task.depth + 1, label: { name, more: "" }, calls });
+      }
+    });
   }
 
   text(number) {
@@ -43,10 +66,10 @@ export class Model {
 
   // What is at a moment of a row: a step, a wait, or nothing.
   at(row, time, slack) {
-    const { task, call } = row;
-    if (call) {
-      const end = call.ended ?? this.end;
-      return time >= call.begun - slack && time <= end + slack ? { kind: "call", begin: call.begun, end, call } : null;
+    const { task, calls } = row;
+    if (calls) {
+      const call = calls.find((one) => time >= one.begun - slack && time <= (one.ended ?? this.end) + slack);
+      return call ? { kind: "call", begin: call.begun, end: call.ended ?? this.end, call } : null;
     }
     let best = null;
     const steps = task.steps;

@@ -2,6 +2,7 @@
 // in a file of `rondel run --profile`.
 
 import { fill, h } from "../dom.js";
+import { count } from "../format.js";
 import { onTheme } from "../theme.js";
 import { ROW, drawBars, drawOverview, drawRuler, fitted, palette } from "./draw.js";
 import { Model } from "./model.js";
@@ -9,6 +10,7 @@ import { detailOf, findingsOf, tipOf } from "./words.js";
 
 const OVER = 40;
 const RULER = 24;
+const FEW = 12; // tasks that need no filter
 const NEAREST = 2; // microseconds in the whole width, at least
 
 export class Timeline {
@@ -26,8 +28,10 @@ export class Timeline {
     this.chart = h("div", { class: "card timeline" }, this.over, this.ruler, this.lanes, this.foot());
     this.detail = h("aside", { class: "card detail", "aria-label": "Chosen task", tabindex: "-1", hidden: true });
     this.split = h("div", { class: "tl-split alone" }, this.chart, this.detail);
-    this.element = h("div", { class: "tl-whole" }, findingsOf(data), this.split, this.tip);
-    this.space.style.height = `${this.model.rows.length * ROW}px`;
+    this.search = h("input", { type: "search", placeholder: "Name, function, file", "aria-label": "Filter tasks", oninput: () => this.choose() });
+    this.idle = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.withIdle() }, `Idle tasks too (${count(this.model.idle)})`);
+    const bar = h("div", { class: "bar" }, this.search, this.model.idle > 0 && this.idle);
+    this.element = h("div", { class: "tl-whole" }, findingsOf(data), this.model.data.tasks.length > FEW && bar, this.split, this.tip);
     this.listen();
     new ResizeObserver(() => this.fit()).observe(this.lanes);
     onTheme(() => {
@@ -38,6 +42,27 @@ export class Timeline {
 
   focus() {
     this.lanes.focus({ preventScroll: true });
+  }
+
+  withIdle(on = this.idle.getAttribute("aria-pressed") === "false") {
+    this.idle.setAttribute("aria-pressed", String(on));
+    this.choose();
+  }
+
+  choose() {
+    const { task, calls } = this.model.rows[this.view.chosen] || {};
+    this.model.choose({ idle: this.idle.getAttribute("aria-pressed") === "true", words: this.search.value });
+    this.view.chosen = this.model.rows.findIndex((row) => row.task === task && Boolean(row.calls) === Boolean(calls));
+    this.fit();
+  }
+
+  // A task's row, also if it is not among the chosen ones.
+  open(number) {
+    if (this.model.rowOfTask[number] < 0) {
+      this.search.value = "";
+      this.withIdle(true);
+    }
+    this.select(this.model.rowOfTask[number]);
   }
 
   foot() {
@@ -126,7 +151,7 @@ export class Timeline {
     else if (top + ROW > this.lanes.scrollTop + this.view.height) this.lanes.scrollTop = top + ROW - this.view.height;
     this.detail.hidden = false;
     this.split.classList.remove("alone");
-    fill(this.detail, detailOf(this.model, row, (number) => this.select(this.model.rowOfTask[number])));
+    fill(this.detail, detailOf(this.model, row, (number) => this.open(number)));
     this.draw();
   }
 
