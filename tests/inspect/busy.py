@@ -1,5 +1,5 @@
-"""A program with something of everything, for the page: crowds, a lock, threads, cancels, a stall, and
-a name that would be markup if it were not text. Runs until it is killed.
+"""A program with something of everything, for the page: crowds, a lock, threads, cancels, a stall,
+and a name that would be markup if it were not text. Runs until it is killed.
 
 python -m rondel run --inspect 0 -m tests.inspect.busy
 """

@@ -61,7 +61,7 @@ def test_names_of_loopback_are_known(page: Web, host: str) -> None:
 
 
 def test_pages_of_elsewhere_get_nothing(page: Web) -> None:
-    host = "127.0.0.1:%d" % page.address[1]
+    host = f"127.0.0.1:{page.address[1]}"
     assert page.ask("/api/state", Origin=f"http://{host}", Host=host).status == 200
     assert page.ask("/api/state", Origin="http://evil.example", Host=host).status == 403
     assert page.ask("/api/state", Origin="null", Host=host).status == 403

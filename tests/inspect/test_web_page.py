@@ -1,4 +1,4 @@
-"""The inspector's page in a headless Chromium: what it shows, by mouse and by keys, and whom it asks.
+"""The inspector's page in a headless Chromium: what it shows, by mouse and keys, and whom it asks.
 
 The program is `busy`; what only a server tells is answered by `fake`.
 """
