@@ -47,7 +47,15 @@ def draw(program: Path, folder: Path, chromium: str) -> None:
     """One program's picture."""
     page = folder / f"{program.stem}.html"
     subprocess.run(
-        [sys.executable, "-m", "rondel", "run", "--profile", str(page), str(program.relative_to(ROOT))],
+        [
+            sys.executable,
+            "-m",
+            "rondel",
+            "run",
+            "--profile",
+            str(page),
+            str(program.relative_to(ROOT)),
+        ],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -19,8 +19,8 @@ HEAD = """\
 # Timelines of the examples
 
 What `rondel explain` draws of each program of
-[examples/concurrency](../examples/concurrency/README.md); `scripts/timelines.py` has written this. The
-pictures are of the page that `rondel run --profile out.html` makes (`scripts/pictures.py`).
+[examples/concurrency](../examples/concurrency/README.md); `scripts/timelines.py` has written this.
+The pictures are of the page that `rondel run --profile out.html` makes (`scripts/pictures.py`).
 
 A row is a task, indented below the one that made it, with how long it lived and how it ended if not
 with a result. `█` runs, `▪` runs for a moment, `─` sleeps or waits for a thread or the world, `┄`

@@ -330,24 +330,37 @@ REQUEST |= {"view": "shelf.views.index", "hops": 7, "hop_wait": 0.1, "thread_run
 
 
 def test_requests_have_their_parts_and_their_tax(chromium: Browser, tmp_path: Path) -> None:
-    ended = {**REQUEST, "id": 2, "seconds": 0.5, "status": 500, "state": None}
-    plain = {"id": 3, "method": "POST", "path": "/new", "seconds": 0.25, "status": 201}
-    requests = {"requests": [{**REQUEST, "state": "thread", "task": 4}], "recent": [ended, plain]}
+    ended = {**REQUEST, "id": 2, "seconds": 0.5, "ago": 0.5, "status": 500, "view": None}
+    plain = {"id": 3, "method": "POST", "path": "/new", "seconds": 0.25, "ago": 0.0, "status": 201}
+    slow = {"id": 2, "view": "shelf.views.slow"}
+    requests: dict[str, Any] = {
+        "requests": [{**REQUEST, "state": "thread", "task": 4}],
+        "recent": [ended, plain],
+    }
+    requests["slow"] = [slow]
     with told(tmp_path, requests=requests) as web:
         opened(chromium, web, "#requests")
         chromium.until("document.querySelectorAll('tbody tr').length === 3")
         shown = "[...document.querySelectorAll('tbody tr')].map(row => row.innerText)"
         first, *others = chromium.run(shown)
         assert "/books/?q=<b>" in first and "thread" in first and "7" in first
-        assert any("500" in other for other in others)
-        bars = chromium.run(
+        assert any("500" in other and "views.slow" in other for other in others)
+        parts = (
             "[...document.querySelectorAll('tbody tr')].map(row => "
             "[...row.querySelectorAll('.fall i')].map(part => [part.className, part.style.width]))"
         )
+        bars = chromium.run(parts)
         assert bars[0] == [["hop", "20%"], ["thread", "50%"], ["rest", "30%"]]
         assert [["rest", "50%"]] in bars
         # 0.2 of 1.25 s.
         assert "16 %" in chromium.text("dl.tiles")
+        # On one axis: a second ago one began that lasted half of it.
+        choose = "select => { select.value = 'fall'; select.dispatchEvent(new Event('change')); }"
+        chromium.run(f"({choose})(document.querySelector('#view select'))")
+        falling = chromium.run(parts)
+        assert falling[0][:2] == [["blank", "50%"], ["hop", "10%"]]
+        assert [["blank", "75%"], ["rest", "25%"]] in falling
+        assert [["hop", "10%"], ["thread", "25%"], ["rest", "15%"]] in falling
         chromium.type("input[type=search]", "post")
         chromium.until("document.querySelectorAll('tbody tr').length === 1")
         assert chromium.complaints == []

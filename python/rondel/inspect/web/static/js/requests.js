@@ -6,6 +6,7 @@ import { fill, h } from "./dom.js";
 import { count, percent, seconds } from "./format.js";
 
 const SHOWN = 200;
+const FALLING = 40; // of a waterfall
 
 export class RequestsView {
   constructor(shown) {
@@ -20,6 +21,7 @@ export class RequestsView {
       h("option", { value: "new" }, "newest first"),
       h("option", { value: "slow" }, "slowest first"),
       h("option", { value: "hops" }, "most hops first"),
+      h("option", { value: "fall" }, "as a waterfall"),
     );
     this.sum = h("span", { class: "far number", role: "status" });
     this.tiles = h("dl", { class: "tiles" });
@@ -59,13 +61,8 @@ export class RequestsView {
   async refresh() {
     const answer = await ask("requests");
     this.told = answer.processes.some((one) => !one.error);
-    const errors = answer.processes.filter((one) => one.error).map((one) => one.error);
-    this.why = errors[0];
-    const now = Date.now() / 1000;
-    this.all = answer.processes.flatMap((one) => [
-      ...(one.requests || []).map((request) => ({ ...request, pid: one.pid, runs: true, time: request.age || 0, begun: now - (request.age || 0) })),
-      ...(one.recent || []).map((request) => ({ ...request, pid: one.pid, runs: false, time: request.seconds || 0, begun: now - (request.age ?? request.seconds ?? 0) })),
-    ]);
+    this.why = answer.processes.map((one) => one.error).find(Boolean);
+    this.all = answer.processes.flatMap(read);
     this.under = this.all.filter((request) => request.runs).length;
     this.draw();
   }
@@ -74,13 +71,17 @@ export class RequestsView {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const text = (one) => `${one.method} ${one.path} ${one.view || ""} ${one.status || ""} ${one.state || ""}`.toLowerCase();
     const found = this.all.filter((one) => words.every((word) => text(one).includes(word)));
-    const by = { new: (a, b) => b.begun - a.begun || b.id - a.id, slow: (a, b) => b.time - a.time, hops: (a, b) => (b.hops || 0) - (a.hops || 0) };
+    const newest = (a, b) => a.since - b.since || b.id - a.id;
+    const by = { new: newest, fall: newest, slow: (a, b) => b.time - a.time, hops: (a, b) => (b.hops || 0) - (a.hops || 0) };
     found.sort((a, b) => Number(b.runs) - Number(a.runs) || by[this.order.value](a, b));
-    const shown = found.slice(0, SHOWN);
-    const longest = Math.max(...shown.map((one) => one.time), 1e-6);
-    this.sum.textContent = found.length > SHOWN ? `${SHOWN} of ${count(found.length)}` : "";
+    const falls = this.order.value === "fall";
+    const shown = found.slice(0, falls ? FALLING : SHOWN);
+    // In a waterfall all bars are on one axis of time, which ends now.
+    const whole = Math.max(...shown.map((one) => (falls ? one.since : one.time)), 1e-6);
+    const cut = found.length > shown.length ? `${shown.length} of ${count(found.length)}` : "";
+    this.sum.textContent = falls && shown.length ? `${cut} the last ${seconds(whole)}` : cut;
     this.tax(found);
-    fill(this.body, shown.map((one) => this.row(one, longest)));
+    fill(this.body, shown.map((one) => this.row(one, whole, falls)));
     this.table.hidden = !shown.length;
     this.none.hidden = Boolean(shown.length);
     if (!shown.length) fill(this.none, this.nothing(words));
@@ -110,26 +111,39 @@ export class RequestsView {
     );
   }
 
-  row(one, longest) {
+  row(one, whole, falls) {
     const hop = Math.min(one.hop_wait || 0, one.time);
     const thread = Math.min(one.thread_run || 0, one.time - hop);
     const rest = Math.max(one.time - hop - thread, 0);
-    const part = (kind, value) => value > 0 && h("i", { class: kind, title: seconds(value), style: { width: `${(value / longest) * 100}%` } });
+    const part = (kind, value) => value > 0 && h("i", { class: kind, title: seconds(value), style: { width: `${(value / whole) * 100}%` } });
     const told = `hops ${seconds(hop)}, in a thread ${seconds(thread)}, else ${seconds(rest)}`;
     const state = one.runs ? h("span", { class: `state ${STATES[one.state] || ""}` }, one.state || "under way") : h("span", { class: `status-${String(one.status || "")[0]}` }, one.status || "–");
     return h(
       "tr",
       null,
-      h("td", null, one.method || ""),
+      h("td", null, one.websocket ? "WS" : one.method || ""),
       h("td", { class: "path", title: one.path }, one.path || ""),
       h("td", { class: "path", title: one.view }, one.view || "–"),
       h("td", null, state),
       h("td", { class: "right" }, seconds(one.time)),
       h("td", { class: "right" }, one.hops ?? "–"),
-      h("td", null, h("div", { class: "fall", role: "img", "aria-label": told, title: told }, part("hop", hop), part("thread", thread), part("rest", rest))),
+      h("td", null, h("div", { class: "fall", role: "img", "aria-label": told, title: told }, falls && part("blank", whole - one.since), part("hop", hop), part("thread", thread), part("rest", rest))),
       h("td", null, one.task && one.runs ? h("button", { type: "button", class: "link", onclick: () => this.shown.openTask(one.pid, one.task) }, "task") : ""),
     );
   }
 }
 
 const STATES = { queued: "ready", loop: "running", thread: "running", waiting: "waiting" };
+
+// One process's requests; `since` is how long ago each began. Views are known of those under way, and
+// of slow ones.
+function read(one) {
+  const views = new Map((one.slow || []).map((request) => [request.id, request.view]));
+  return [
+    ...(one.requests || []).map((request) => ({ ...request, pid: one.pid, runs: true, time: request.age || 0, since: request.age || 0 })),
+    ...(one.recent || []).map((request) => {
+      const time = request.seconds || 0;
+      return { ...request, view: request.view ?? views.get(request.id), pid: one.pid, runs: false, time, since: (request.ago || 0) + time };
+    }),
+  ];
+}
