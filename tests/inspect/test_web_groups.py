@@ -8,8 +8,8 @@ from typing import Any
 
 import rondel
 from rondel.inspect.recording import Outcome, Recording, Span, Task, ThreadCall, Wait, record
-from rondel.inspect.web import groups, single
-from rondel.inspect.web.groups import Filter
+from rondel.inspect.web import single
+from rondel.inspect.web.groups import Filter, Grouped, detail
 from rondel.inspect.web.timeline import KINDS, timeline
 
 STATIC = resources.files("rondel.inspect.web") / "static"
@@ -27,7 +27,7 @@ def snapshot(tasks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def told(data: dict[str, Any], **chosen: Any) -> list[tuple[int, int, str]]:
-    rows = groups.tree(data, Filter(**chosen))["rows"]
+    rows = Grouped(data, Filter(**chosen)).tree()["rows"]
     return [(row["depth"], row["count"], row["coro"]) for row in rows]
 
 
@@ -41,7 +41,7 @@ def test_another_place_or_wait_is_another_row() -> None:
     other = {**on, "what": "<Queue at 0x2>"}
     thread = {"kind": "thread", "call": "to_thread", "what": "read"}
     tasks = [{"on": on}, {"on": other}, {"chain": 1, "on": on}, {"on": thread}, {"state": "ready"}]
-    rows = groups.tree(snapshot(tasks), Filter())["rows"]
+    rows = Grouped(snapshot(tasks), Filter()).tree()["rows"]
     assert [row["count"] for row in rows] == [2, 1, 1, 1]
     assert rows[0]["wait"] == "Queue.get <Queue> (not one and the same)"
     assert rows[3]["wait"] is None
@@ -49,11 +49,9 @@ def test_another_place_or_wait_is_another_row() -> None:
 
 def test_a_row_keeps_its_id_while_tasks_come_and_go() -> None:
     sleeps = {"on": {"kind": "sleep", "left": 1.0}, "state": "sleeping"}
-    first = groups.tree(snapshot([{}, sleeps, {**sleeps, "parent": 1}]), Filter())["rows"]
-    later = groups.tree(
-        snapshot([{**sleeps, "on": {"kind": "sleep", "left": 0.2}}, {}, {**sleeps, "parent": 2}]),
-        Filter(),
-    )["rows"]
+    first = Grouped(snapshot([{}, sleeps, {**sleeps, "parent": 1}]), Filter()).tree()["rows"]
+    slept = {**sleeps, "on": {"kind": "sleep", "left": 0.2}}
+    later = Grouped(snapshot([slept, {}, {**sleeps, "parent": 2}]), Filter()).tree()["rows"]
     assert {row["id"] for row in first} == {row["id"] for row in later}
     assert len({row["id"] for row in first}) == 3
 
@@ -70,7 +68,7 @@ def test_those_that_are_chosen_stand_without_their_creators() -> None:
 
 def test_a_long_line_of_creators_is_no_deep_tree() -> None:
     data = snapshot([{"parent": number, "coro": f"c{number}"} for number in range(5000)])
-    rows = groups.tree(data, Filter())
+    rows = Grouped(data, Filter()).tree()
     assert max(row["depth"] for row in rows["rows"]) <= 40
     assert rows["shown"] == 5000
     assert rows["more"] == 3000
@@ -80,10 +78,10 @@ def test_a_hundred_thousand_are_some_rows_in_a_moment() -> None:
     on = [{"kind": "call", "call": "Queue.get", "what": f"<Queue at 0x{n:x}>"} for n in range(9)]
     data = snapshot([{"on": on[n % 9], "chain": n % 2} for n in range(100_000)])
     began = time.process_time()
-    assert [row["count"] for row in groups.tree(data, Filter())["rows"]] == [50_000, 50_000]
+    assert [row["count"] for row in Grouped(data, Filter()).tree()["rows"]] == [50_000, 50_000]
     assert time.process_time() - began < 20
-    row = groups.tree(data, Filter())["rows"][0]["id"]
-    some = groups.members(data, Filter(), row, 400)
+    row = Grouped(data, Filter()).tree()["rows"][0]["id"]
+    some = Grouped(data, Filter()).members(row, 400)
     assert (some["count"], len(some["tasks"])) == (50_000, 200)
     assert some["tasks"][0]["name"] == "t801"
 
@@ -92,14 +90,14 @@ def test_a_task_tells_whom_it_waits_for_and_who_waits_for_it() -> None:
     waits = {"on": {"kind": "task", "task": 2, "what": "t2"}}
     gathers = {"on": {"kind": "gather", "tasks": [2, 9], "done": 0, "total": 2}}
     data = snapshot([waits, {"parent": 1}, gathers])
-    one = groups.detail(data, 2)
+    one = detail(data, 2)
     assert one is not None
     assert [task["name"] for task in one["waited_by"]["tasks"]] == ["t1", "t3"]
     assert [task["name"] for task in one["creators"]] == ["t1"]
-    three = groups.detail(data, 3)
+    three = detail(data, 3)
     assert three is not None
     assert [task["name"] for task in three["awaits"]] == ["t2"]
-    assert groups.detail(data, 4) is None
+    assert detail(data, 4) is None
 
 
 # ------------------------------------------------------------------------------ timelines

@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     try:
         options, rest = _options(arguments)
         program = parse(rest)
+        if program.inspect is not None or program.profile is not None:
+            raise UsageError("--inspect and --profile are options of rondel run")
     except UsageError as error:
         sys.stderr.write(f"rondel explain: {error} (see rondel explain --help)\n")
         return 2

@@ -22,9 +22,9 @@ from urllib.parse import parse_qs
 
 from rondel.cli.inspect_client import InspectError
 from rondel.inspect.recording import read_answer
-from rondel.inspect.web import groups
 from rondel.inspect.web.access import HEADERS, Access, Entered, Refused
-from rondel.inspect.web.processes import Processes
+from rondel.inspect.web.groups import Filter, Grouped, detail
+from rondel.inspect.web.processes import Processes, Taken
 from rondel.inspect.web.timeline import timeline
 from rondel.server.config import Receive, Scope, Send
 
@@ -126,23 +126,29 @@ class Page:
         return await self._processes.state()
 
     async def _tasks(self, query: Query) -> Any:
-        pid, chosen = self._pid(query), _filter(query)
-        taken = await self._processes.tasks(pid)
-        told = await asyncio.to_thread(groups.tree, taken.data, chosen)
-        return {**told, "took": taken.took}
+        taken, grouped = await self._grouped(query)
+        return {**await asyncio.to_thread(grouped.tree), "took": taken.took}
 
     async def _members(self, query: Query) -> Any:
-        pid, chosen = self._pid(query), _filter(query)
         begin = int(_number(query, "begin", 0, 1e9))
+        _, grouped = await self._grouped(query)
+        return grouped.members(query.get("row", ""), begin)
+
+    async def _grouped(self, query: Query) -> tuple[Taken, Grouped]:
+        """A fresh snapshot's rows: those that were made last, if they are the same."""
+        pid, chosen = self._pid(query), _filter(query)
         taken = await self._processes.tasks(pid)
-        return await asyncio.to_thread(
-            groups.members, taken.data, chosen, query.get("row", ""), begin
-        )
+        grouped = taken.rows.get(chosen)
+        if grouped is None:
+            grouped = await asyncio.to_thread(Grouped, taken.data, chosen)
+            taken.rows.clear()
+            taken.rows[chosen] = grouped
+        return taken, grouped
 
     async def _task(self, query: Query) -> Any:
         pid, number = self._pid(query), int(_number(query, "id", 0, 2**53))
         taken = await self._processes.tasks(pid)
-        found = await asyncio.to_thread(groups.detail, taken.data, number)
+        found = await asyncio.to_thread(detail, taken.data, number)
         if found is None:
             raise _Wrong(404, "this task has ended")
         return found
@@ -182,8 +188,8 @@ def _files(folder: Traversable, above: str) -> "list[tuple[str, bytes]]":
     return found
 
 
-def _filter(query: Query) -> groups.Filter:
-    return groups.Filter(
+def _filter(query: Query) -> Filter:
+    return Filter(
         words=tuple(query.get("words", "")[:200].split()),
         state=query.get("state", ""),
         older=_number(query, "older", 0, 1e9) if query.get("older") else 0.0,

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from rondel.inspect._model import age_of, read_wait
 
-__all__ = ["Filter", "detail", "members", "tree"]
+__all__ = ["Filter", "Grouped", "detail"]
 
 Snapshot = dict[str, Any]
 Raw = dict[str, Any]
@@ -74,27 +75,33 @@ class Filter:
         return keep
 
 
-def tree(data: Snapshot, chosen: Filter) -> dict[str, Any]:
-    """The rows, parents before what is below them."""
-    rows = _rows(data, chosen.of(data))
-    told = [_told(data, rows, number) for number in _in_order(rows)]
-    return {
-        "loops": data["loops"],
-        "total": len(data["tasks"]) + data.get("omitted", 0),
-        "shown": sum(len(row.tasks) for row in rows),
-        "rows": told[:_ROWS],
-        "more": max(len(told) - _ROWS, 0),
-    }
+class Grouped:
+    """The chosen tasks of a snapshot, as rows. May be made, and asked, on any thread."""
 
+    def __init__(self, data: Snapshot, chosen: Filter) -> None:
+        self._data = data
+        self._rows = _rows(data, chosen.of(data))
 
-def members(data: Snapshot, chosen: Filter, row: str, begin: int = 0) -> dict[str, Any]:
-    """Some of a row's tasks, by number."""
-    tasks = next((one.tasks for one in _rows(data, chosen.of(data)) if one.id == row), [])
-    return {
-        "count": len(tasks),
-        "begin": begin,
-        "tasks": [_short(data, task) for task in tasks[begin : begin + _PAGE]],
-    }
+    def tree(self) -> dict[str, Any]:
+        """The rows, parents before what is below them."""
+        data, rows = self._data, self._rows
+        shown = list(islice(_in_order(rows), _ROWS))
+        return {
+            "loops": data["loops"],
+            "total": len(data["tasks"]) + data.get("omitted", 0),
+            "shown": sum(len(row.tasks) for row in rows),
+            "rows": [_told(data, rows, number) for number in shown],
+            "more": len(rows) - len(shown),
+        }
+
+    def members(self, row: str, begin: int = 0) -> dict[str, Any]:
+        """Some of a row's tasks, by number."""
+        tasks = next((one.tasks for one in self._rows if one.id == row), [])
+        return {
+            "count": len(tasks),
+            "begin": begin,
+            "tasks": [_short(self._data, task) for task in tasks[begin : begin + _PAGE]],
+        }
 
 
 def detail(data: Snapshot, number: int) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ at the page is several questions about it.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rondel.cli.inspect_client import InspectError, ask, folders
+from rondel.inspect.web.groups import Filter, Grouped
 
 __all__ = ["Processes", "Taken"]
 
@@ -22,7 +23,7 @@ _SHORT, _LONG = 2.0, 60.0
 _FRESH, _KEPT = 0.5, 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Taken:
     """A snapshot of a process's tasks."""
 
@@ -30,6 +31,8 @@ class Taken:
     at: float
     #: How long the process took for it.
     took: float
+    #: Its rows, by the filter that was asked for last.
+    rows: dict[Filter, Grouped] = field(default_factory=dict)
 
 
 class Processes:
@@ -43,19 +46,11 @@ class Processes:
 
     async def state(self) -> dict[str, Any]:
         """Every process with its counters."""
-        found = await asyncio.to_thread(self._find)
-        self._forget(found)
-        return {
-            "root": self.pid,
-            "alive": Path(f"/proc/{self.pid}").exists(),
-            "processes": await self._of_each("stats", found),
-        }
+        return {"root": self.pid, "processes": await self.each("stats")}
 
     async def each(self, question: str) -> list[dict[str, Any]]:
         """The answer of every process, or its error."""
-        return await self._of_each(question, await asyncio.to_thread(self._find))
 
-    async def _of_each(self, question: str, pids: list[int]) -> list[dict[str, Any]]:
         async def one(pid: int) -> dict[str, Any]:
             try:
                 answer = await self.ask(pid, question, _SHORT)
@@ -63,7 +58,8 @@ class Processes:
                 answer = {"error": str(error)}
             return {**answer, "pid": pid, "program": _program(pid)}
 
-        return list(await asyncio.gather(*(one(pid) for pid in pids)))
+        found = await asyncio.to_thread(self._find)
+        return list(await asyncio.gather(*map(one, found)))
 
     async def ask(self, pid: int, question: str, patience: float = 8.0) -> dict[str, Any]:
         """One process's answer. Raises InspectError."""
@@ -80,6 +76,7 @@ class Processes:
             data = await self.ask(pid, "tasks")
             now = time.monotonic()
             self._snapshots[pid] = taken = Taken(data, now, now - began)
+            asyncio.get_running_loop().call_later(_KEPT, self._drop, pid, taken)
             return taken
 
     async def record(self, pid: int, seconds: float) -> dict[str, Any]:
@@ -106,14 +103,10 @@ class Processes:
         # One without a loop (a supervisor) is shown only while nobody else is there.
         return sorted(found)[:MOST] or [self.pid]
 
-    def _forget(self, pids: list[int]) -> None:
-        now = time.monotonic()
-        for pid, taken in list(self._snapshots.items()):
-            if pid not in pids or now - taken.at > _KEPT:
-                del self._snapshots[pid]
-        for pid, lock in list(self._looking.items()):
-            if pid not in pids and not lock.locked():
-                del self._looking[pid]
+    def _drop(self, pid: int, taken: Taken) -> None:
+        """Keep no snapshot of an old time, however long nobody looks."""
+        if self._snapshots.get(pid) is taken:
+            del self._snapshots[pid]
 
 
 def _end_recording(pid: int) -> None:
