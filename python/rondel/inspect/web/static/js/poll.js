@@ -1,5 +1,5 @@
 // Asks again and again: not while the page is hidden or frozen, never twice at once, and less often
-// when answers take long, so that looking costs the process a tenth of its time at most.
+// when answers take long, so that a large process is not kept busy by being looked at.
 
 export class Poll {
   // `work` resolves to how many seconds its answer took the process (or nothing).
@@ -54,7 +54,7 @@ export class Poll {
       this.now(asked);
       return;
     }
-    const wait = Math.max(this.seconds, took * 10) * Math.min(2 ** this.errors, 10);
+    const wait = Math.max(this.seconds, took * 4) * Math.min(2 ** this.errors, 10);
     this.timer = setTimeout(() => this.now(), wait * 1000);
   }
 }
