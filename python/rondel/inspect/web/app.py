@@ -119,6 +119,7 @@ class Page:
             return 503, {"error": str(error)}
         finally:
             gone.cancel()
+            asked.cancel()
 
     # -- the answers
 

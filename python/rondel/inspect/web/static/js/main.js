@@ -67,7 +67,8 @@ function badge(tab) {
 
 function chooser() {
   const area = document.getElementById("process");
-  const able = shown.processes.filter((one) => !(one.loops && !one.loops.length && shown.processes.length > 1));
+  const loops = shown.processes.filter((one) => !one.loops || one.loops.length);
+  const able = loops.length ? loops : shown.processes;
   const key = JSON.stringify(able.map((one) => [one.pid, one.program])) + shown.pid;
   if (area.dataset.key === key) return;
   area.dataset.key = key;
@@ -90,7 +91,6 @@ function chooser() {
 }
 
 function show(next, focus = false) {
-  view.hide?.();
   view = typeof next === "string" ? views.find((one) => one.name === next) : next;
   fill(place, view.element);
   for (const tab of tabs.children) {
@@ -111,6 +111,7 @@ function openTask(pid, id) {
   if (pid !== shown.pid) {
     shown.pid = pid;
     shown.guessed = false;
+    views[0].moved();
     chooser();
   }
   show("tasks");

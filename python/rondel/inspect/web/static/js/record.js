@@ -44,8 +44,6 @@ export class RecordView {
 
   async refresh() {}
 
-  hide() {}
-
   async record() {
     if (this.asked) {
       this.asked.abort();
