@@ -14,6 +14,7 @@ import pytest
 
 from rondel.inspect.web import address
 from rondel.inspect.web.peers import user_of
+from rondel.server.settings import read_settings
 from tests.cli.support import call, environment
 from tests.inspect.web_support import PATIENCE, RONDEL, ROOT, Web, inspected
 
@@ -358,3 +359,16 @@ def test_a_blocked_loop_is_shown_all_the_same(tmp_path: Path) -> None:
         assert stalls[0]["stack"][0][1:] == [4, "main"]
         [row] = web.ask(f"/api/tasks?pid={web.process.pid}").json["rows"]
         assert row["states"] == {"running": 1}
+
+
+def test_services_have_the_option_under_all_its_names(tmp_path: Path) -> None:
+    file = tmp_path / "rondel.toml"
+    file.write_text("inspect = 8001\n")
+    assert read_settings(str(file), {}).values["inspect"] == "127.0.0.1:8001"
+    named = {"RONDEL_INSPECT_PAGE": "[::]:0"}
+    assert read_settings(str(file), named).values["inspect"] == "[::]:0"
+    # What says whether a process can be asked at all is no address.
+    assert read_settings(str(file), {"RONDEL_INSPECT": "0"}).values["inspect"] == "127.0.0.1:8001"
+    got = call([*RONDEL, "serve", "served:app", "--inspect", "here"], tmp_path)
+    assert got.status == 2
+    assert "'here' is not [HOST:]PORT" in got.errors
