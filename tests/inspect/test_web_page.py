@@ -384,6 +384,24 @@ def test_threads_and_memory_are_shown_where_they_are_told(
         assert "2 of 4" in chromium.text(".tiles")
 
 
+def test_the_url_with_a_token_opens_the_page_and_leaves_the_address(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    words = ("run", "--inspect", "0.0.0.0:0", "-m", "tests.inspect.busy")
+    with inspected(tmp_path, *words) as web:
+        host, port = web.address
+        page = f"http://{host}:{port}/"
+        # From another origin, as from a link in a chat.
+        chromium.open("data:text/html,<p>elsewhere")
+        chromium.run(f"location.href = '{page}?token={web.token}'")
+        chromium.until("document.querySelectorAll('.task').length > 4")
+        assert chromium.run("location.href") == f"{page}#tasks"
+        assert web.token not in chromium.run("document.documentElement.outerHTML")
+        chromium.open("about:blank")
+        chromium.open(f"{page}api/state")
+        chromium.until("document.body.innerText.includes('loops')")
+
+
 def test_a_program_that_has_ended_is_said_so(chromium: Browser, tmp_path: Path) -> None:
     with told(tmp_path) as web:
         opened(chromium, web)

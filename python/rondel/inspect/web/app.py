@@ -37,6 +37,9 @@ _KINDS = {
     "svg": b"image/svg+xml",
     "LICENSE": b"text/plain; charset=utf-8",
 }
+# Away from the token, which would stay in the history and on the screen. No redirect: it would be
+# part of the way from whichever page has the link, and such a way has no strict cookies.
+_ENTERED = b'<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>Rondel</title>\n'
 # Seconds of a recording that is asked for by the page, at most.
 LONGEST = 60.0
 
@@ -86,8 +89,7 @@ class Page:
             case Refused(status, words):
                 return status, _KINDS["LICENSE"], words.encode() + b"\n", []
             case Entered(cookie):
-                # Away from the token: it would stay in the history and on the screen.
-                return 303, _KINDS["LICENSE"], b"", [(b"location", b"/"), (b"set-cookie", cookie)]
+                return 200, _KINDS["html"], _ENTERED, [(b"set-cookie", cookie)]
         if path.startswith("/api/"):
             status, told = await self._ask(method, path, scope, receive)
             body = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
