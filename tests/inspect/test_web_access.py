@@ -48,6 +48,7 @@ def test_the_environment_does_not_turn_off_what_was_asked_for(page: Web) -> None
         assert time.monotonic() < end, told
     [process] = told["processes"]
     assert process["pid"] == page.process.pid
+    assert process["program"].startswith("python")
     assert len(process["loops"]) == 1
 
 

@@ -131,8 +131,11 @@ def _ancestors(pid: int) -> list[int]:
 
 
 def _program(pid: int) -> str:
+    """Its command line."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
     except OSError:
         return "?"
+    # What it is called says more at the beginning of a line than where its interpreter lies.
+    words[0] = words[0].rpartition(b"/")[2]
     return b" ".join(words).decode(errors="replace").strip()
