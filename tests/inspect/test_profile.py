@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.support import call
-from tests.inspect.browser import PATIENCE, Browser, browser
+from tests.clients.browser import PATIENCE, Browser, browser
 from tests.inspect.busy import MARKUP
 
 RONDEL = [sys.executable, "-m", "rondel", "run"]

@@ -1,10 +1,14 @@
 """A snapshot as the page's rows, a recording as its timeline: what is told, and its bounds."""
 
+import os
 import re
 import time
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import rondel
 from rondel.inspect.recording import Outcome, Recording, Span, Task, ThreadCall, Wait, record
@@ -12,6 +16,7 @@ from rondel.inspect.web import single
 from rondel.inspect.web.groups import Filter, Grouped, detail
 from rondel.inspect.web.timeline import KINDS, timeline
 
+WHEEL = os.environ.get("RONDEL_WHEEL", "")
 STATIC = resources.files("rondel.inspect.web") / "static"
 
 
@@ -203,3 +208,13 @@ def test_each_example_has_its_picture_in_the_docs() -> None:
     for name in names:
         assert f"](pictures/{name}.png)" in text
         assert 5_000 < (docs / "pictures" / f"{name}.png").stat().st_size < 60_000
+
+
+@pytest.mark.skipif(not WHEEL, reason="RONDEL_WHEEL names no wheel")
+def test_the_wheel_has_the_page_s_files() -> None:
+    with zipfile.ZipFile(WHEEL) as wheel:
+        inside = set(wheel.namelist())
+    here = Path(str(STATIC))
+    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file()]
+    assert len(files) > 25
+    assert {f"rondel/inspect/web/static/{path.as_posix()}" for path in files} <= inside

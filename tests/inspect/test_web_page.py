@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.cli.support import environment
+from tests.clients.browser import PATIENCE, Browser, browser
 from tests.inspect import busy
-from tests.inspect.browser import PATIENCE, Browser, browser
 from tests.inspect.web_support import ROOT, Web, inspected
 
 pytestmark = pytest.mark.timeout(4 * PATIENCE)

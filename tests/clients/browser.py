@@ -112,9 +112,9 @@ class Browser:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
-    def until(self, expression: str) -> Any:
-        """Waits until an expression is true; its value."""
-        end = time.monotonic() + PATIENCE
+    def until(self, expression: str, patience: float = PATIENCE) -> Any:
+        """Waits until an expression is true, for so many seconds at most; its value."""
+        end = time.monotonic() + patience
         while not (value := self.run(expression)):
             if time.monotonic() > end:
                 text = self.run("document.body.innerText")
@@ -150,9 +150,9 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
+def browser(folder: Path, *flags: str) -> Iterator[Browser]:
     """A Chromium whose files are in ``folder``; the test is skipped where there is none."""
-    words = [program("chromium"), *FLAGS, f"--user-data-dir={folder}/profile"]
+    words = [program("chromium"), *FLAGS, *flags, f"--user-data-dir={folder}/profile"]
     if os.geteuid() == 0:
         words.append("--no-sandbox")
     errors = folder / "errors"
