@@ -20,6 +20,7 @@ HEAD = """\
 
 What `rondel explain` draws of each program of
 [examples/concurrency](../examples/concurrency/README.md); `scripts/timelines.py` has written this.
+The pictures are of the page that `rondel run --profile out.html` makes (`scripts/pictures.py`).
 
 A row is a task, indented below the one that made it, with how long it lived and how it ended if not
 with a result. `█` runs, `▪` runs for a moment, `─` sleeps or waits for a thread or the world, `┄`
@@ -53,6 +54,9 @@ def main() -> None:
         print(program.name, file=sys.stderr)
         link = f"[{program.name}](../examples/concurrency/{program.name})"
         parts.append(f"## {program.stem}\n\n{link}\n\n```text\n{drawn(program)}\n```\n")
+        picture = f"pictures/{program.stem}.png"
+        if (DOCS.parent / picture).exists():
+            parts.append(f"![The timeline of {program.name} on the page]({picture})\n")
     DOCS.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -4,97 +4,29 @@ One page asks for everything (site/page.js) and writes what it saw into itself; 
 by the browser's DevTools protocol, and each looks at one step.
 """
 
-import itertools
 import json
-import os
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("websockets")
-
-from websockets.sync.client import ClientConnection, connect
-
-from tests.clients.support import PATIENCE, program, started
+from tests.clients.browser import browser
+from tests.clients.support import PATIENCE, program
 from tests.server.wire import Served
 
 # For the whole page; a busy machine takes half a minute to start the browser alone.
 PAGE = 4 * PATIENCE
 pytestmark = [pytest.mark.rondel_server, pytest.mark.timeout(6 * PATIENCE)]
 
-FLAGS = [
-    *("--headless", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"),
-    # It talks to the server and to nobody else.
-    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--disable-default-apps", "--disable-extensions", "--no-proxy-server"),
-    *("--disable-breakpad", "--no-pings", "--password-store=basic"),
-    "--host-resolver-rules=MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--ignore-certificate-errors",
-]
-
-
-class DevTools:
-    """Commands and their results; events are passed over."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._numbers = itertools.count(1)
-
-    def __call__(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        number = next(self._numbers)
-        command: dict[str, Any] = {"id": number, "method": method, "params": params}
-        if session is not None:
-            command["sessionId"] = session
-        self._connection.send(json.dumps(command))
-        while (message := json.loads(self._connection.recv(PATIENCE))).get("id") != number:
-            pass
-        assert "error" not in message, message
-        result: dict[str, Any] = message["result"]
-        return result
-
-
-def devtools_address(errors: Path, end: float) -> str:
-    while (found := re.search(r"^DevTools listening on (\S+)$", text(errors), re.M)) is None:
-        assert time.monotonic() < end, f"Chromium did not start: {text(errors)[-2000:]}"
-        time.sleep(0.05)
-    return found[1]
-
-
-def text(file: Path) -> str:
-    return file.read_text(errors="replace")
-
 
 def seen_by_chromium(url: str, folder: Path) -> dict[str, Any]:
     """What the page wrote."""
-    words = [program("chromium"), *FLAGS, f"--user-data-dir={folder}/profile"]
-    if os.geteuid() == 0:
-        words.append("--no-sandbox")
-    end = time.monotonic() + PAGE
-    with started([*words, "about:blank"], folder / "errors", HOME=str(folder)):
-        address = devtools_address(folder / "errors", end)
-        limits = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "max_size": None}
-        with connect(address, proxy=None, ping_interval=None, **limits) as connection:
-            ask = DevTools(connection)
-            target = ask("Target.createTarget", url="about:blank")["targetId"]
-            session = ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-            def evaluate(expression: str) -> Any:
-                return ask("Runtime.evaluate", session, expression=expression)["result"]["value"]
-
-            navigated = ask("Page.navigate", session, url=url)
-            assert "errorText" not in navigated, navigated
-            while not evaluate("window.finished === true"):
-                assert time.monotonic() < end, evaluate("JSON.stringify(window.seen)")
-                time.sleep(0.1)
-            seen: dict[str, Any] = json.loads(
-                evaluate("document.getElementById('seen').textContent")
-            )
-            ask("Browser.close")
-            return seen
+    with browser(folder, "--ignore-certificate-errors") as page:
+        page.open(url)
+        page.until("window.finished === true", PAGE)
+        seen: dict[str, Any] = json.loads(page.run("document.getElementById('seen').textContent"))
+        return seen
 
 
 @pytest.fixture(scope="module", params=["plain", "secure"])

@@ -25,6 +25,7 @@ commands:
   top      watch a process: its loops, tasks, requests, threads, stalls
   stalls   show what has kept a process's loops from running
   trace    record a process for some seconds, for Perfetto or as a drawing
+  web      a web page that shows a process: tasks, timeline, loops, requests
 
 examples:
   rondel run script.py --its-own options
@@ -94,6 +95,12 @@ def _trace(arguments: list[str]) -> int:
     return trace_main(arguments)
 
 
+def _web(arguments: list[str]) -> int:
+    from rondel.cli.web import main as web_main
+
+    return web_main(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "serve": _serve,
@@ -104,6 +111,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "top": _top,
     "stalls": _stalls,
     "trace": _trace,
+    "web": _web,
 }
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 
+from rondel.cli.profile import writable
 from rondel.cli.run import UsageError, parse, run
 
 __all__ = ["main"]
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> int:
     try:
         options, rest = _options(arguments)
         program = parse(rest)
+        if program.inspect is not None or program.profile is not None:
+            raise UsageError("--inspect and --profile are options of rondel run")
     except UsageError as error:
         sys.stderr.write(f"rondel explain: {error} (see rondel explain --help)\n")
         return 2
@@ -53,8 +56,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         # Now, not when the work of the program would be lost; and where the paths stand now.
-        options.output = _writable(options.output)
-        options.trace = _writable(options.trace)
+        options.output = options.output and writable(options.output)
+        options.trace = options.trace and writable(options.trace)
     except OSError as error:
         sys.stderr.write(f"rondel explain: cannot write {error.filename}: {error.strerror}\n")
         return 2
@@ -85,16 +88,6 @@ def main(arguments: list[str]) -> int:
 
     atexit.register(draw)  # the first registered is the last called
     return run(program)
-
-
-def _writable(path: str | None) -> str | None:
-    """The whole path of a file that was made, empty. Raises OSError."""
-    if path is None:
-        return None
-    path = os.path.abspath(path)
-    with open(path, "w", encoding="utf-8"):
-        pass
-    return path
 
 
 class _Options:

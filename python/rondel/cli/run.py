@@ -14,6 +14,7 @@ Invariants:
 
 import builtins
 import os
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
@@ -23,9 +24,9 @@ from typing import Any, Literal, NoReturn
 __all__ = ["Program", "main", "parse", "run"]
 
 HELP = """\
-usage: rondel run [-h] [--watch-tasks] SCRIPT [argument ...]
-       rondel run [-h] [--watch-tasks] -m MODULE [argument ...]
-       rondel run [-h] [--watch-tasks] -c CODE [argument ...]
+usage: rondel run [options] SCRIPT [argument ...]
+       rondel run [options] -m MODULE [argument ...]
+       rondel run [options] -c CODE [argument ...]
 
 Run a Python program on Rondel: asyncio's names are the native ones in it, everything else is as
 under `python`. SCRIPT may also be a directory or zip file with a __main__.py, or - for stdin.
@@ -36,13 +37,23 @@ examples:
   rondel run -m mypackage.worker
   rondel run -c 'import asyncio; print(asyncio.new_event_loop())'
   rondel run --watch-tasks script.py     say at once which task failed unnoticed
+  rondel run --inspect 8001 script.py    with a web page that shows its tasks
+  rondel run --profile out.html script.py
   python -X dev -m rondel script.py      options of the interpreter go to `python`
 
 options:
   -h, --help       this text
   --watch-tasks    report tasks that fail while nobody waits for them, with the line that
                    created them; RONDEL_WATCH_TASKS=1 in the environment does the same
+  --inspect [[HOST:]PORT]
+                   serve the inspector's web page meanwhile, on 127.0.0.1 and a free port if none
+                   is given; its URL goes to stderr, and has a token if others can reach HOST
+  --profile FILE   record the run, and write its timeline as a web page of one file at the exit
 """
+
+
+# What may follow `--inspect` and is no program's name: [HOST:]PORT.
+_ADDRESS = re.compile(r"(\S+:)?[0-9]+")
 
 
 class UsageError(Exception):
@@ -58,6 +69,10 @@ class Program:
     arguments: list[str] = field(default_factory=list)
     #: `--watch-tasks`.
     watched: bool = False
+    #: `--inspect`: where, as it was written; empty for anywhere.
+    inspect: str | None = None
+    #: `--profile`: the file.
+    profile: str | None = None
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +85,34 @@ def main(arguments: list[str]) -> int:
     except UsageError as error:
         sys.stderr.write(f"rondel run: {error} (see rondel run --help)\n")
         return 2
+    try:
+        _look_on(program)
+    except UsageError as error:
+        sys.stderr.write(f"rondel run: {error}\n")
+        return 2
     return run(program)
+
+
+def _look_on(program: Program) -> None:
+    """What ``--inspect`` and ``--profile`` begin before the program."""
+    if program.profile is not None:
+        from rondel.cli import profile
+
+        try:
+            profile.begin(program.profile, program.target)
+        except OSError as error:
+            raise UsageError(f"cannot write {program.profile}: {error.strerror}") from None
+    if program.inspect is not None:
+        from rondel.inspect.web import address, side
+
+        try:
+            where = address.parse(program.inspect or "0")
+            page = side.start(where)
+        except (ValueError, side.PageError) as error:
+            raise UsageError(str(error)) from None
+        sys.stderr.write(f"inspector: {page.url}\n")
+        # Asked for: what the environment says of the socket is for programs that are not.
+        os.environ.pop("RONDEL_INSPECT", None)
 
 
 def run(program: Program) -> int:
@@ -93,6 +135,17 @@ def parse(arguments: list[str]) -> Program:
     first, *rest = arguments
     if first == "--watch-tasks":
         return replace(parse(rest), watched=True)
+    name, equals, value = first.partition("=")
+    if name == "--inspect":
+        if not equals and rest and _ADDRESS.fullmatch(rest[0]):
+            value, rest = rest[0], rest[1:]
+        return replace(parse(rest), inspect=value)
+    if name == "--profile":
+        if not equals and rest:
+            value, rest = rest[0], rest[1:]
+        if not value:
+            raise UsageError("--profile needs a file")
+        return replace(parse(rest), profile=value)
     kinds: dict[str, Literal["module", "code"]] = {"-m": "module", "-c": "code"}
     kind = kinds.get(first[:2])
     if kind is not None:

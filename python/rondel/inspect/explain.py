@@ -22,7 +22,7 @@ from rondel.inspect.recording import (
     descendants,
 )
 
-__all__ = ["Marks", "explain"]
+__all__ = ["Marks", "explain", "findings", "of_program"]
 
 # What an event loop does at its end is no part of a program.
 _OURS = frozenset(
@@ -70,17 +70,36 @@ def explain(
 
     A program without tasks has a text that says so.
     """
-    tasks = [task for task in recording.tasks if task.runs not in _OURS]
+    tasks = of_program(recording)
     if not tasks:
         return "no task ran on a Rondel loop\n"
-    begin = min(task.created for task in tasks)
-    end = max(_end(task, recording) for task in tasks)
-    calls = [call for call in recording.calls if begin <= call.made <= end]
-    lines = list(_timeline(tasks, calls, Span(begin, end), width, rows, marks or Marks()))
-    lines += ["", *_summary(tasks, calls, Span(begin, end))]
+    whole, calls = _whole(recording, tasks)
+    lines = list(_timeline(tasks, calls, whole, width, rows, marks or Marks()))
+    lines += ["", *_summary(tasks, calls, whole)]
     for remark in _remarks(recording, tasks):
         lines += textwrap.wrap(remark, width, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
+
+
+def of_program(recording: Recording) -> list[Task]:
+    """Its tasks without those that a loop makes at its end."""
+    return [task for task in recording.tasks if task.runs not in _OURS]
+
+
+def findings(recording: Recording) -> tuple[list[str], list[str]]:
+    """The words below a timeline, unbroken: what it amounts to, and remarks."""
+    tasks = of_program(recording)
+    if not tasks:
+        return ["No task ran on a Rondel loop."], []
+    whole, calls = _whole(recording, tasks)
+    return list(_summary(tasks, calls, whole)), list(_remarks(recording, tasks))
+
+
+def _whole(recording: Recording, tasks: list[Task]) -> tuple[Span, list[ThreadCall]]:
+    """From the first task's making to the last one's end, and the calls in threads meanwhile."""
+    begin = min(task.created for task in tasks)
+    end = max(_end(task, recording) for task in tasks)
+    return Span(begin, end), [call for call in recording.calls if begin <= call.made <= end]
 
 
 def _end(task: Task, recording: Recording) -> float:

@@ -495,6 +495,17 @@ class Config:
         "a port of its own that tells whether all workers' loops run, blocked or not",
     )
 
+    # RONDEL_INSPECT says whether a process can be asked at all.
+    inspect: str | None = option(
+        None,
+        kinds.page_address,
+        "logs",
+        "serve the inspector's web page there, from a process of its own: tasks, timeline, loops, "
+        "requests, stalls; its URL has a token if others than this machine can reach HOST "
+        "(default: no page; HOST: 127.0.0.1)",
+        variable="RONDEL_INSPECT_PAGE",
+    )
+
     limits: Limits = field(default_factory=Limits)
     # How the application is called in the start banner.
     name: str = "application"

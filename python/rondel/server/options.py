@@ -232,6 +232,15 @@ def _mounts(value: Any) -> tuple[str, ...]:
     return mounts
 
 
+def _page_address(value: Any) -> str:
+    """Where the inspector's page listens; a file may have a port as a number."""
+    from rondel.inspect.web.address import parse
+
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(value)
+    return str(parse(str(value)))
+
+
 def _kind(
     name: str,
     accept: Callable[[Any], Any],
@@ -270,6 +279,7 @@ class kinds:  # noqa: N801  (a namespace)
     networks = _kind("networks", _networks, "a list of IP addresses and networks, or *", "IP")
     request_id = _kind("request_id", _request_id, "a header's name, on or off", "NAME")
     url_path = _kind("url_path", _url_path, "a URL's path, as /metrics", "PATH")
+    page_address = _kind("page_address", _page_address, "[HOST:]PORT", "[HOST:]PORT")
     tax = _kind("tax", _tax, "on, off or ask")
 
 
@@ -288,6 +298,8 @@ class Option:
     default: Any
     choices: tuple[str, ...] = ()
     metavar: str | None = None
+    # The environment's variable, if it is not called as the key is.
+    variable: str | None = None
 
     @property
     def cli(self) -> str:
@@ -297,7 +309,7 @@ class Option:
     @property
     def environment(self) -> str:
         """``RONDEL_GRACEFUL_TIMEOUT``."""
-        return "RONDEL_" + self.key.upper()
+        return self.variable or "RONDEL_" + self.key.upper()
 
     @property
     def toml(self) -> str:
@@ -333,6 +345,7 @@ def option(
     key: str | None = None,
     choices: tuple[str, ...] = (),
     metavar: str | None = None,
+    variable: str | None = None,
     secret: bool = False,
 ) -> Any:
     """A dataclass field that is an option. ``help`` begins in lower case and ends without a stop;
@@ -347,6 +360,7 @@ def option(
         "key": key,
         "choices": choices,
         "metavar": metavar,
+        "variable": variable,
     }
     return dataclasses.field(default=default, metadata={"option": told}, repr=not secret)
 
@@ -366,6 +380,7 @@ def options_of(cls: type, within: tuple[str, ...] = ()) -> Iterator[Option]:
                 default=field.default,
                 choices=told["choices"],
                 metavar=told["metavar"],
+                variable=told["variable"],
             )
         elif isinstance(field.default_factory, type):
             yield from options_of(field.default_factory, (*within, field.name))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from rondel._runners import Runner
-from rondel.server import logs, target
+from rondel.server import logs, page, target
 from rondel.server.config import ASGIApp, Config
 from rondel.server.lifecycle import Server
 from rondel.server.sockets import listeners_of
@@ -46,7 +46,7 @@ def run_process(
         target.parse(app)  # a malformed name is told before anything is opened
     listeners = listeners_of(config)
     try:
-        with Runner() as runner:
+        with page.beside(config), Runner() as runner:
             runner.get_loop()
             if isinstance(app, str):
                 app = target.load(app, factory=factory, interface=config.interface)

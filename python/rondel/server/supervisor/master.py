@@ -35,7 +35,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from rondel.server import logs
+from rondel.server import logs, page
 from rondel.server.beats import Beat, Beats
 from rondel.server.config import Config
 from rondel.server.errors import ServeError
@@ -73,6 +73,7 @@ _SETTLED = (
     "http_redirect",
     "preload",
     "health_port",
+    "inspect",
     "reload",
 )
 
@@ -92,7 +93,8 @@ def supervise(
     parse(app.target)  # a malformed name is told before anything is opened
     listeners = listeners_of(config)
     try:
-        return Supervisor(app, config, listeners, reread, clean).run()
+        with page.beside(config):
+            return Supervisor(app, config, listeners, reread, clean).run()
     finally:
         listeners.close()
 
