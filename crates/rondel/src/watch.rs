@@ -34,6 +34,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 static HEARS: AtomicU8 = AtomicU8::new(0);
 const WATCH: u8 = 1;
 const RECORDER: u8 = 2;
+/// Tasks remember the line that created them, and nothing is reported.
+const ORIGINS: u8 = 4;
 /// How many frames a native coroutine remembers of the stack that created it.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
@@ -66,7 +68,7 @@ fn hear(who: u8, on: bool) -> bool {
 /// Tells of a new task. `parent` is the one that takes a step.
 #[cold]
 pub(crate) fn task_made(task: Inst<'_, Task>, parent: Option<Ref<'_>>) -> PyRes<()> {
-    if on() {
+    if HEARS.load(Ordering::Relaxed) & (WATCH | ORIGINS) != 0 {
         created(task.up())?;
     }
     if record::on() {
@@ -127,6 +129,11 @@ fn described(place: Ref<'_>) -> PyRes<Obj> {
 
 /// Adds the line that created a task to what an exception handler gets, if it is known.
 pub(crate) fn add_origin(context: Ref<'_>, fut: &Future) -> PyRes<()> {
+    let heard = HEARS.load(Ordering::Relaxed);
+    if heard & ORIGINS != 0 && heard & WATCH == 0 {
+        // Reports stay asyncio's to the letter.
+        return Ok(());
+    }
     let Some(place) = fut.rare_opt().and_then(|rare| rare.created_at.get()) else {
         return Ok(());
     };
@@ -292,6 +299,29 @@ fn watch_tasks(args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::bool(hear(WATCH, on)))
 }
 
+/// `_remember_tasks(on)`: whether tasks remember the line that created them without being watched.
+fn remember_tasks(args: Args<'_>) -> PyRes<Obj> {
+    let Some(on) = args.get(0) else {
+        return Err(Builtin::Type.raise("_remember_tasks() takes one argument"));
+    };
+    let on = on.truthy()?;
+    Ok(Obj::bool(hear(ORIGINS, on)))
+}
+
+/// `_task_origin(task)`: `(file, line, function)` of the call that created it, None if unknown.
+fn task_origin(args: Args<'_>) -> PyRes<Obj> {
+    let Some(task) = args.get(0) else {
+        return Err(Builtin::Type.raise("_task_origin() takes one argument"));
+    };
+    let place = task
+        .cast::<Task>()
+        .and_then(|task| task.fut().rare_opt()?.created_at.get());
+    match place {
+        Some(place) => described(place.borrow()),
+        None => Ok(Obj::none()),
+    }
+}
+
 /// `_trace_origins(depth)`: how many frames native coroutines remember, 0 for none.
 fn trace_origins(args: Args<'_>) -> PyRes<Obj> {
     let Some(depth) = args.get(0) else {
@@ -309,6 +339,16 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
             c"_watch_tasks",
             c"Report tasks that fail while nobody waits for them, or stop; return what it was.",
             watch_tasks,
+        ),
+        method::function(
+            c"_remember_tasks",
+            c"Have tasks remember the line that creates them, or stop; return what it was.",
+            remember_tasks,
+        ),
+        method::function(
+            c"_task_origin",
+            c"Return the file, line and function that created a task, None if they are unknown.",
+            task_origin,
         ),
         method::function(
             c"_trace_origins",

@@ -23,9 +23,9 @@ from typing import Any, Literal, NoReturn
 __all__ = ["Program", "main", "parse", "run"]
 
 HELP = """\
-usage: rondel run [-h] [--watch-tasks] SCRIPT [argument ...]
-       rondel run [-h] [--watch-tasks] -m MODULE [argument ...]
-       rondel run [-h] [--watch-tasks] -c CODE [argument ...]
+usage: rondel run [-h] [--hints] [--watch-tasks] SCRIPT [argument ...]
+       rondel run [-h] [--hints] [--watch-tasks] -m MODULE [argument ...]
+       rondel run [-h] [--hints] [--watch-tasks] -c CODE [argument ...]
 
 Run a Python program on Rondel: asyncio's names are the native ones in it, everything else is as
 under `python`. SCRIPT may also be a directory or zip file with a __main__.py, or - for stdin.
@@ -35,11 +35,15 @@ examples:
   rondel run script.py --option-of-the-script value
   rondel run -m mypackage.worker
   rondel run -c 'import asyncio; print(asyncio.new_event_loop())'
+  rondel run --hints script.py           say of a mistake which line it is, and how to mend it
   rondel run --watch-tasks script.py     say at once which task failed unnoticed
   python -X dev -m rondel script.py      options of the interpreter go to `python`
 
 options:
   -h, --help       this text
+  --hints          explain coroutines that are never awaited, lost tasks and exceptions, what blocks
+                   the loop, and their like, with the line and what to write instead;
+                   RONDEL_HINTS=1 in the environment does the same
   --watch-tasks    report tasks that fail while nobody waits for them, with the line that
                    created them; RONDEL_WATCH_TASKS=1 in the environment does the same
 """
@@ -58,6 +62,8 @@ class Program:
     arguments: list[str] = field(default_factory=list)
     #: `--watch-tasks`.
     watched: bool = False
+    #: `--hints`.
+    hinted: bool = False
 
 
 def main(arguments: list[str]) -> int:
@@ -76,12 +82,14 @@ def main(arguments: list[str]) -> int:
 def run(program: Program) -> int:
     """Install Rondel and run the program; returns its exit status or raises what ended it."""
     import rondel
-    from rondel import _stall_log
+    from rondel import _stall_log, hints
 
     rondel.install()
     if program.watched:
         rondel.watch_tasks()
-    if _stall_log.suits_a_program():
+    if program.hinted:
+        hints.enable()
+    if not hints.enabled and _stall_log.suits_a_program():
         _stall_log.enable()
     return _execute(program)
 
@@ -93,6 +101,8 @@ def parse(arguments: list[str]) -> Program:
     first, *rest = arguments
     if first == "--watch-tasks":
         return replace(parse(rest), watched=True)
+    if first == "--hints":
+        return replace(parse(rest), hinted=True)
     kinds: dict[str, Literal["module", "code"]] = {"-m": "module", "-c": "code"}
     kind = kinds.get(first[:2])
     if kind is not None:
@@ -114,11 +124,14 @@ def _execute(program: Program) -> int:
             _run_module(program.target, alter_argv=True)
         elif program.kind == "code":
             _set_argv(["-c", *program.arguments], path0="")
+            _remember("<string>", program.target)
             exec(_compile_text(program.target, "<string>"), namespace)
         elif program.target == "-":
             _set_argv(["-", *program.arguments], path0="")
             namespace.update(__cached__=None, __file__="<stdin>")
-            exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), namespace)
+            content = sys.stdin.buffer.read()
+            _remember("<stdin>", content.decode(errors="replace"))
+            exec(compile(content, "<stdin>", "exec", dont_inherit=True), namespace)
         elif _is_package_path(program.target):
             _set_argv([program.target, *program.arguments], path0=_absolute(program.target))
             _run_module("__main__", alter_argv=False)
@@ -129,6 +142,16 @@ def _execute(program: Program) -> int:
     except BaseException as error:
         _leave(error)
     return 0
+
+
+def _remember(name: str, text: str) -> None:
+    """Hints quote lines; those of a program without a file are nowhere else."""
+    from rondel import hints
+
+    if hints.enabled:
+        from rondel.hints import source
+
+        source.remember(name, text)
 
 
 def _run_script(program: Program, namespace: dict[str, Any]) -> int:
