@@ -112,7 +112,7 @@ def _stalled(stall: Stall) -> None:
     try:
         _tell(stall)
     except Exception:
-        return
+        return  # no hint, then: the program is not to hear of it
 
 
 def _tell(stall: Stall) -> None:

@@ -1,4 +1,4 @@
-"""What to write instead, in the program's own terms: the fixes of a hint, by the syntax around it."""
+"""What to write instead, in the program's own terms, by the syntax around a line."""
 
 import ast
 

@@ -2,7 +2,7 @@
 
 How each is noticed, all on the loop's thread or the thread that collects:
 
-* the interpreter calls ``warnings._warn_unawaited_coroutine``; ours says the same and then the hint;
+* the interpreter calls ``warnings._warn_unawaited_coroutine``; ours says the same, then the hint;
 * ``BaseEventLoop.call_exception_handler``, which Rondel's loops inherit, hears asyncio's reports;
 * ``asyncio.runners._cancel_all_tasks`` knows what was not over at the end of a run;
 * ``gather``, whose outcome gets a callback; it reads ``_exception``, as ``exception()`` would make
@@ -59,7 +59,7 @@ def _safely(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*arguments)
         except Exception:
-            return
+            return  # whatever the program's objects raise, or an interpreter that ends
 
     return call
 
@@ -70,7 +70,7 @@ _stock_warning = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined
 
 
 def _unawaited(coro: Any) -> None:
-    """The interpreter's hook. Its message is as without hints, where only they wanted the origin."""
+    """The interpreter's hook. Where only hints want the origin, the message is as without them."""
     try:
         if _watch.depth_is_ours():
             name = f"coroutine '{coro.__qualname__}' was never awaited"
@@ -262,7 +262,7 @@ def _watch_gather() -> None:
         if ours and isinstance(module, ModuleType):
             found = vars(module).get("gather")
             if found is not None and found in wrapped:
-                module.gather = wrapped[found]
+                vars(module)["gather"] = wrapped[found]
 
 
 def _watched(original: Callable[..., _Future]) -> Callable[..., _Future]:

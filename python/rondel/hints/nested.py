@@ -1,4 +1,4 @@
-"""A loop that is started where one runs: the hint is a note on the RuntimeError, which stays as it is.
+"""A loop that is started where one runs: the hint is a note on the RuntimeError.
 
 A note is printed with the traceback, and only if somebody prints it: a program that expects the
 error and catches it is told nothing.
@@ -23,8 +23,8 @@ _STARTERS = ("run", "run_until_complete", "run_forever")
 
 def enable() -> None:
     """Put notes on such errors from now on."""
-    # What `raise RuntimeError(...)` finds in these modules, neither of which catches any. A function
-    # around `run` would stand in the traceback of everything that a program's main coroutine raises.
+    # What `raise RuntimeError(...)` finds in these modules; neither catches any. A function around
+    # `run` would stand in the traceback of all that a program's main coroutine raises.
     for module in (runners, _runners):
         vars(module)["RuntimeError"] = _noted
     owner = base_events.BaseEventLoop
@@ -68,7 +68,7 @@ def _note(error: BaseException) -> None:
         # The coroutine that it was given will not be awaited either; this is the hint for both.
         report.covered("unawaited", place)
     except Exception:
-        return
+        return  # no hint, then; the error itself goes on
 
 
 def _fixes(place: Place, call: ast.Call | None) -> list[str]:

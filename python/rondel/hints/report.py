@@ -18,7 +18,7 @@ from rondel.hints.texts import say
 
 __all__ = ["covered", "tell", "text"]
 
-#: Places that are told of in all: a program that makes its mistakes in ever new code is told enough.
+#: Places that are told of in all: who makes mistakes in ever new code has been told enough.
 _LIMIT = 200
 
 # Re-entrant: a collection in here may end in a hint about what was collected.

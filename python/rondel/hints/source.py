@@ -138,11 +138,9 @@ def function_at(file: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef 
     """The function whose body has the line; None at the top of a module or in a class's body."""
     node: ast.AST | None = statement_at(file, line)
     while node is not None:
-        if (
-            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-            and node.body[0].lineno <= line
-        ):
-            return node
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.body[0].lineno <= line:
+                return node
         node = parent_of(node)
     return None
 
