@@ -23,7 +23,7 @@ use crate::consts::names;
 use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::inspect::record;
 use crate::task::Task;
-use rondel_ffi::err::{self, Builtin, Warning};
+use rondel_ffi::err::Builtin;
 use rondel_ffi::frame::{self, Frame};
 use rondel_ffi::method::{self, Args, BoundDef, MethodDef};
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
@@ -269,20 +269,14 @@ pub(crate) fn cr_origin(origin: Option<Obj>) -> PyRes<Obj> {
 }
 
 /// `coroutine 'name' was never awaited`, with the place of its creation if the coroutine's `cr_origin`
-/// knows it: the interpreter's own warning.
+/// knows it: the interpreter's own warning, by the function that the interpreter calls.
 #[cold]
-pub(crate) fn never_awaited(coro: Ref<'_>, name: &str, origin: Option<Obj>) {
-    let warned = match origin {
-        None => err::warn(
-            Warning::Runtime,
-            &format!("coroutine '{name}' was never awaited"),
-        ),
-        Some(_) => call::import(c"warnings").and_then(|warnings| {
-            let warn = value::intern(c"_warn_unawaited_coroutine")?;
-            let _none = call::method(warn.borrow(), [warnings.borrow(), coro])?;
-            Ok(())
-        }),
-    };
+pub(crate) fn never_awaited(coro: Ref<'_>) {
+    let warned = call::import(c"warnings").and_then(|warnings| {
+        let warn = value::intern(c"_warn_unawaited_coroutine")?;
+        let _none = call::method(warn.borrow(), [warnings.borrow(), coro])?;
+        Ok(())
+    });
     if let Err(raised) = warned {
         raised.unraisable(Some(coro));
     }

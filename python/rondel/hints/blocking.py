@@ -49,13 +49,13 @@ class _Kind(Enum):
 _KINDS = {
     "time.sleep": _Kind.SLEEP,
     "subprocess": _Kind.PROCESS,
-    "os.system": _Kind.SHELL,
     "os.popen": _Kind.SHELL,
     "os.wait": _Kind.OTHER,
     "os.read": _Kind.OTHER,
     "os.write": _Kind.OTHER,
     "os.walk": _Kind.OTHER,
     "posix": _Kind.OTHER,
+    "posix.system": _Kind.SHELL,
     "sqlite3": _Kind.DATABASE,
     "psycopg": _Kind.DATABASE,
     "psycopg2": _Kind.DATABASE,
@@ -353,7 +353,8 @@ def _way_out(chain: list[Place]) -> str | None:
 
 def _compute_fixes(chain: list[Place]) -> list[str]:
     found = _call_out(chain)
-    if found is not None:
+    inner = function_at(chain[0].file, chain[0].line)
+    if found is not None and not isinstance(inner, ast.AsyncFunctionDef):
         way = _way_out(chain)
         arguments = _arguments(*found)
         return [str(way), say("computes.process", arguments=arguments)]

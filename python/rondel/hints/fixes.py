@@ -37,7 +37,9 @@ def unawaited(place: Place, name: str) -> list[str]:
         return [say("unawaited.sync", function=function.name, call=code)]
     if around is not None:
         return [f"await asyncio.gather(*{text_of(place.file, around)})"]
-    return [f"await {code}", say("unawaited.beside", call=code)]
+    kept = _kept_as(call)
+    awaited = f"{kept} = await {code}" if kept is not None else f"await {code}"
+    return [awaited, say("unawaited.beside", call=code)]
 
 
 def _comprehension(call: ast.Call) -> ast.AST | None:
@@ -164,14 +166,10 @@ def gather(place: Place) -> list[str]:
             each.append(_loop_of(place, one.value))
         else:
             each.append(f"for one in {code}: tg.create_task(one)")
-    with_all = ast.Call(
-        call.func,
-        call.args,
-        [*call.keywords, ast.keyword("return_exceptions", ast.Constant(True))],
-    )
+    code = text_of(place.file, call).removesuffix(")").rstrip(", ")
     return [
         say("gather.group", each="; ".join(each)),
-        say("gather.all", call=ast.unparse(with_all)),
+        say("gather.all", call=f"{code}, return_exceptions=True)"),
     ]
 
 

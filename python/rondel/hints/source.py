@@ -146,11 +146,15 @@ def function_at(file: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef 
 
 
 def calls_at(file: str, line: int) -> Iterator[ast.Call]:
-    """The calls that a line has a part of, outer ones first."""
-    statement = statement_at(file, line)
-    for node in ast.walk(statement) if statement is not None else ():
-        if isinstance(node, ast.Call) and node.lineno <= line <= (node.end_lineno or node.lineno):
-            yield node
+    """The calls that a line has a part of: those of few lines first, outer before inner ones."""
+    tree = tree_of(file)
+    found = [
+        (call.end_lineno - call.lineno, call)
+        for call in (ast.walk(tree) if tree is not None else ())
+        if isinstance(call, ast.Call) and call.end_lineno is not None
+        if call.lineno <= line <= call.end_lineno
+    ]
+    yield from (call for _, call in sorted(found, key=lambda entry: entry[0]))
 
 
 def call_at(file: str, line: int, *names: str) -> ast.Call | None:
