@@ -643,6 +643,41 @@ def test_other_ways_to_hints(tmp_path: Path, way: str) -> None:
     ) in got.errors
 
 
+def test_tasks_that_are_watched_are_told_of_at_once(tmp_path: Path) -> None:
+    body = "task = asyncio.create_task(fails())  # !\n    await asyncio.sleep(0.01)"
+    tail = '\n    import sys; print("later", file=sys.stderr)'
+    (tmp_path / "program.py").write_text(TASKS.replace("BODY", body + tail))
+    command = [*RONDEL, "run", "--watch-tasks", "--hints", "program.py"]
+    got = call(command, tmp_path, env=ENGLISH)
+    (hint,) = hints(got.errors)
+    assert (hint.what, hint.fixes[0][-10:]) == (FAILED, "await task")
+    assert got.errors.index("hint: ") < got.errors.index("later\n")
+
+
+def test_a_program_that_imports_rondel_as_asyncio(tmp_path: Path) -> None:
+    gather, what, *_ = GATHERS["running"]
+    program = (
+        GATHER.replace("GATHER", gather)
+        .replace("asyncio, ", "")
+        .replace("import asyncio", "import rondel as asyncio")
+    )
+    (tmp_path / "program.py").write_text(program)
+    env = {**ENGLISH, "RONDEL_HINTS": "1"}
+    (hint,) = hints(call([*PYTHON, "program.py"], tmp_path, env=env).errors)
+    assert (hint.line, hint.what) == (12, what)
+
+
+def test_stock_loops_are_told_of_too(tmp_path: Path) -> None:
+    """Under the switch, but not of Rondel's: a task is known by its coroutine's definition."""
+    program = TASKS.replace("BODY", LOST_TASKS["failed"][0]).replace(
+        "asyncio.run(main())", "asyncio.SelectorEventLoop().run_until_complete(main())"
+    )
+    (tmp_path / "program.py").write_text(program)
+    (hint,) = hints(call(HINTED, tmp_path, env=ENGLISH).errors)
+    assert (hint.line, hint.source) == (3, "async def fails(delay=0):")
+    assert "failed with ValueError: no page" in hint.what
+
+
 def test_a_place_is_told_once(tmp_path: Path) -> None:
     body = "for n in range(5): fetch(n)  # !"
     (tmp_path / "program.py").write_text(UNAWAITED.replace("BODY", body))

@@ -274,10 +274,7 @@ def _fixes(blocker: _Blocker, chain: list[Place]) -> list[str]:
 
 
 def _joined(direct: list[str]) -> list[str]:
-    return [
-        say("blocked.or", code=code) if number else say("blocked.await", code=code)
-        for number, code in enumerate(direct)
-    ]
+    return [say("blocked.or", code=code) if number else code for number, code in enumerate(direct)]
 
 
 def _instead(blocker: _Blocker, here: Place) -> list[str]:

@@ -188,4 +188,4 @@ def gather_untaken(place: Place) -> list[str]:
     call = gather_call(place)
     if call is None:
         return []
-    return [say("gather.await", call=text_of(place.file, call))]
+    return [f"await {text_of(place.file, call)}"]

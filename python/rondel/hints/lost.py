@@ -132,6 +132,8 @@ def _heard(context: dict[str, Any]) -> None:
     future = context.get("task") or context.get("future")
     if message == "Task was destroyed but it is pending!":
         _tell_dropped(future, "dropped")
+    elif "failed while nobody waited for it" in message:  # `--watch-tasks`, which is on as well
+        _tell_untaken(future, context["exception"])
     elif message.endswith("exception was never retrieved"):
         error = context["exception"]
         if isinstance(future, asyncio.Task):

@@ -86,4 +86,4 @@ def _fixes(place: Place, call: ast.Call | None) -> list[str]:
             say("nested.sync", function=name, main=main),
             say("nested.thread", function=name),
         ]
-    return [say("nested.await", main=main)]
+    return [f"await {main}"]

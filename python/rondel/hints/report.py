@@ -51,10 +51,10 @@ def tell(kind: str, place: Place, what: str, fixes: Sequence[str]) -> None:
             sys.stderr.flush()
 
 
-def covered(kind: str, place: Place) -> bool:
-    """Have nothing more told of this kind at this place; whether anything was."""
+def covered(kind: str, place: Place) -> None:
+    """Have nothing more told of this kind at this place."""
     with _lock:
-        return not _is_news(kind, place)
+        _is_news(kind, place)
 
 
 def _is_news(kind: str, place: Place) -> bool:

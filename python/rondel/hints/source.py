@@ -26,7 +26,6 @@ __all__ = [
     "tree_of",
 ]
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 #: Characters of a piece of source in a hint.
 _MOST = 100
 # Text of programs that have no file: `-c`.

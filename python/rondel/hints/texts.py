@@ -61,7 +61,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "what gather() returned failed with {error}, and nobody awaited it",
         "gather() 的返回值因 {error} 失败，而没有人 await 它",
     ),
-    "gather.await": ("await {call}", "await {call}"),
     # A task that was dropped.
     "dropped": (
         "task {name!r} ({coro}) was lost before its end: nobody kept it, and the garbage "
@@ -118,7 +117,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{call} starts a loop, but this code runs on one already",
         "{call} 会启动事件循环，但这段代码已经在事件循环中运行",
     ),
-    "nested.await": ("await {main}", "await {main}"),
     "nested.notebook": (
         "a notebook has a loop of its own, await works in a cell: await {main}",
         "笔记本自带事件循环，单元格里可以直接写：await {main}",
@@ -145,7 +143,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{function}() has kept the loop for {seconds} s here: no other task could run",
         "{function}() 在这里占用事件循环 {seconds} 秒：其他任务都无法运行",
     ),
-    "blocked.await": ("{code}", "{code}"),
     "blocked.or": ("or: {code}", "或者：{code}"),
     "blocked.at": ("at {place}: {code}", "在 {place}：{code}"),
     "blocked.async": (
