@@ -493,6 +493,18 @@ def test_a_call_that_blocks_the_loop(tmp_path: Path, name: str) -> None:
     )
 
 
+def test_a_library_that_blocks_is_given_to_a_thread(tmp_path: Path) -> None:
+    """The line is the user's, not that of the package which sleeps."""
+    library = tmp_path / "site-packages" / "slowlib.py"
+    library.parent.mkdir()
+    library.write_text("import time\n\ndef fetch(url):\n    time.sleep(60)\n")
+    body = 'import sys; sys.path.append("site-packages"); import slowlib\n    slowlib.fetch("a")'
+    (tmp_path / "program.py").write_text(BLOCKING.replace("BODY", body))
+    fixes = ['await asyncio.to_thread(slowlib.fetch, "a")']
+    what = _told_during(tmp_path, 25, 'slowlib.fetch("a")', fixes)
+    assert what == "slowlib.fetch() has kept the loop for N s so far: no other task can run"
+
+
 def test_a_function_that_computes(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(BLOCKING.replace("BODY", "crunch(10**12)"))
     fixes = [

@@ -50,12 +50,13 @@ _KINDS = {
     "time.sleep": _Kind.SLEEP,
     "subprocess": _Kind.PROCESS,
     "os.popen": _Kind.SHELL,
-    "os.wait": _Kind.OTHER,
-    "os.read": _Kind.OTHER,
-    "os.write": _Kind.OTHER,
     "os.walk": _Kind.OTHER,
-    "posix": _Kind.OTHER,
     "posix.system": _Kind.SHELL,
+    "posix.read": _Kind.OTHER,
+    "posix.write": _Kind.OTHER,
+    "posix.fsync": _Kind.OTHER,
+    "posix.wait": _Kind.OTHER,
+    "posix.waitpid": _Kind.OTHER,
     "sqlite3": _Kind.DATABASE,
     "psycopg": _Kind.DATABASE,
     "psycopg2": _Kind.DATABASE,
@@ -65,7 +66,7 @@ _KINDS = {
     "_queue": _Kind.QUEUE,
     "concurrent.futures": _Kind.FUTURE,
     "threading": _Kind.LOCK,
-    "_thread": _Kind.LOCK,
+    "_thread.acquire": _Kind.LOCK,
     "multiprocessing": _Kind.OTHER,
     "socket": _Kind.OTHER,
     "_socket": _Kind.OTHER,
@@ -84,15 +85,10 @@ _KINDS = {
     "redis": _Kind.OTHER,
     "shutil": _Kind.OTHER,
     "pathlib": _Kind.OTHER,
-    "builtins.open": _Kind.OTHER,
     "builtins.input": _Kind.OTHER,
     "_io": _Kind.OTHER,
     "io": _Kind.OTHER,
 }
-# Libraries that compute: a frame of theirs is no sign of waiting.
-_COMPUTE = frozenset(
-    {"re", "json", "random", "statistics", "decimal", "fractions", "copy", "numpy"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +119,8 @@ def _tell(stall: Stall) -> None:
     first = users[0]
     place = _place(frames[first])
     chain = [_place(frames[number]) for number in users]
-    above = frames[first - 1] if first else None
     variables, still = _variables(stall, place)
-    blocker = _blocker(place, above, variables)
+    blocker = _blocker(stall, place, frames[:first], variables)
     seconds = f"{stall.seconds:.1f}"
     if blocker is None:
         # Of a step that has ended nobody knows any more what its names stood for.
@@ -158,25 +153,41 @@ def _place(frame: Frame) -> Place:
 # ----------------------------------------------------------------------- which call it is
 
 
-def _blocker(place: Place, above: Frame | None, variables: dict[str, Any]) -> _Blocker | None:
-    """The call of this line that waits; None if none is known to: then the line computes."""
+def _blocker(
+    stall: Stall, place: Place, library: list[Frame], variables: dict[str, Any]
+) -> _Blocker | None:
+    """The call of this line that waits; None if none is known to: then the line computes.
+
+    ``library`` are the frames above it, innermost first.
+    """
     calls = list(calls_at(place.file, place.line))
-    if above is not None:
-        kind = _kind_of(_module_of(above.file))
-        if kind is None:
-            return None
-        name = above.function.rpartition(".")[2]
-        fitting = [call for call in calls if last_name(call.func) == name]
-        # A class's name stands in the line where its __init__ is in the stack.
-        chosen = fitting or [call for call in calls if _known(call, variables) is not None] or calls
-        if not chosen:
-            return None
-        return _Blocker(_known(chosen[0], variables) or kind, chosen[0])
-    for call in calls:
-        known = _known(call, variables)
-        if known is not None:
-            return _Blocker(known, call)
-    return None
+    if not library:
+        for call in calls:
+            known = _known(call, variables)
+            if known is not None:
+                return _Blocker(known, call)
+        return None
+    kind = _kind_of_library(stall, library)
+    if kind is None or not calls:
+        return None
+    name = library[-1].function.rpartition(".")[2]
+    fitting = [call for call in calls if last_name(call.func) == name]
+    # Where __init__ is in the stack, the line has its class's name.
+    known_ones = [call for call in calls if _known(call, variables) is not None]
+    call = (fitting or known_ones or calls)[0]
+    return _Blocker(_known(call, variables) or kind, call)
+
+
+def _kind_of_library(stall: Stall, library: list[Frame]) -> _Kind | None:
+    """What the frames of libraries above a line of the user's wait for."""
+    kinds = [_kind_of(_module_of(frame.file)) for frame in library]
+    if kinds[-1] is not None:
+        return kinds[-1]
+    inner = _place(library[0])
+    variables, _ = _variables(stall, inner)
+    waits = any(_known(call, variables) is not None for call in calls_at(inner.file, inner.line))
+    # How another's library waits is its own matter: it is given to a thread.
+    return _Kind.OTHER if waits or any(kinds) else None
 
 
 def _known(call: ast.Call, variables: dict[str, Any]) -> _Kind | None:
@@ -192,8 +203,6 @@ def _known(call: ast.Call, variables: dict[str, Any]) -> _Kind | None:
 
 def _kind_of(dotted: str) -> _Kind | None:
     """The kind of ``module.name``, by its longest known beginning."""
-    if dotted.partition(".")[0] in _COMPUTE:
-        return None
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         kind = _KINDS.get(".".join(parts[:end]))
@@ -210,8 +219,7 @@ def _dotted(target: Any) -> str:
     ):
         return f"{type(target.__self__).__module__}.{target.__name__}"
     if isinstance(target, (types.FunctionType, types.BuiltinFunctionType, type)):
-        module = target.__module__ or ""
-        return f"{'builtins' if target is open or target is input else module}.{target.__name__}"
+        return f"{target.__module__}.{target.__name__}"
     return type(target).__module__
 
 
