@@ -199,6 +199,11 @@ LOST_TASKS = {
         "task = asyncio.create_task(fails()), later: await task",
         UNTAKEN_GROUP,
     ),
+    "failed in a gather that nobody awaits": (
+        "asyncio.gather(fails(), ends())  # !",
+        "what gather() returned failed with ValueError: no page, and nobody awaited it",
+        "await asyncio.gather(fails(), ends())",
+    ),
     "collected": (
         "asyncio.create_task(lonely())  # !",
         LOST,
@@ -283,6 +288,13 @@ GATHERS = {
         RUNNING + "sleeps(), sleeps()",
         "tg.create_task(fails()); for n in (60, 70): tg.create_task(sleeps(n))",
         "asyncio.gather(fails(), *[sleeps(n) for n in (60, 70)], return_exceptions=True)",
+    ),
+    "failed at once": (
+        "asyncio.gather(fails(), fails())",
+        "gather() failed with ValueError: 0, its other awaitables went on, and fails() failed as "
+        "well, unnoticed, with ValueError: 0 (raised at program.py:5, in fails)",
+        "tg.create_task(fails()); tg.create_task(fails())",
+        "asyncio.gather(fails(), fails(), return_exceptions=True)",
     ),
     "failed later": (
         "asyncio.gather(fails(), fails(0.01))",
@@ -709,6 +721,13 @@ def test_a_program_without_stderr_goes_on(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(UNAWAITED.replace("BODY", body))
     got = call(HINTED, tmp_path, env=ENGLISH)
     assert (got.status, got.output) == (0, "on\n")
+
+
+def test_a_fork_does_not_tell_of_its_parent(tmp_path: Path) -> None:
+    program = TASKS.replace("BODY", LOST_TASKS["failed, and kept to the end"][0])
+    forks = "import os, sys\nchild = os.fork()\nif not child: sys.exit()\nos.waitpid(child, 0)\n"
+    (tmp_path / "program.py").write_text(program + forks)
+    assert len(hints(call(HINTED, tmp_path, env=ENGLISH).errors)) == 1
 
 
 def test_a_notebook_is_told_that_its_cells_can_await(tmp_path: Path) -> None:

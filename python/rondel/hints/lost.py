@@ -14,6 +14,7 @@ import asyncio
 import atexit
 import functools
 import gc
+import os
 import sys
 import warnings
 import weakref
@@ -35,6 +36,9 @@ _Future = asyncio.Future[Any]
 # What a failed gather has left to itself: where the gather was called, and its error in words. The
 # error itself has frames, which may have the task.
 _left_behind: weakref.WeakKeyDictionary[_Future, tuple[Place, str]] = weakref.WeakKeyDictionary()
+
+
+_pid = os.getpid()
 
 
 def enable() -> None:
@@ -240,6 +244,8 @@ def _left_at_the_end(loop: asyncio.AbstractEventLoop) -> None:
 @_safely
 def _at_exit() -> None:
     """Tasks that failed, are still kept, and will not be asked any more."""
+    if os.getpid() != _pid:
+        return  # a fork of the program, with its tasks
     for found in gc.get_objects():
         # By its type: a proxy's `__class__` is the program's code.
         if issubclass(type(found), asyncio.Task) and found._log_traceback:
@@ -291,21 +297,18 @@ def _gathered(place: Place, outcome: Any) -> None:
         if not child.done():
             _left_behind[child] = (place, _short(error))
             child.add_done_callback(functools.partial(_sibling_done, place, _short(error)))
+        elif child._exception is not error:  # in the same turn
+            _sibling_done(place, _short(error), child)
 
 
 @_safely
 def _sibling_done(place: Place, error: str, child: Any) -> None:
-    """A task that went on after its gather had failed is done as well."""
+    """An awaitable of a gather that had failed before is done as well."""
     second = child._exception
     if second is None or child.cancelled():
         return
     name = _runs(child) if isinstance(child, asyncio.Task) else repr(child)
-    what = say(
-        "gather.later",
-        error=error,
-        name=name,
-        second=_with_place(second),
-    )
+    what = say("gather.later", error=error, name=name, second=_with_place(second))
     tell("gather", place, what, fixes.gather(place))
 
 
