@@ -22,14 +22,14 @@ class Hint:
     """What was printed of one mistake."""
 
     line: int
-    #: Behind `program.py:N`.
+    #: Behind `program.py:N, in main`.
     what: str
     source: str
     fixes: tuple[str, ...]
 
 
 _HINT = re.compile(
-    r"^(?:hint|提示): program\.py:(\d+)(?:, in (\w+))?: (.*)\n    (.*)\n((?:  (?:→|->) .*\n?)*)",
+    r"^(?:hint|提示): program\.py:(\d+)(?:, in \w+)?: (.*)\n    (.*)\n((?:  (?:→|->) .*\n?)*)",
     re.MULTILINE,
 )
 
@@ -37,7 +37,7 @@ _HINT = re.compile(
 def hints(errors: str) -> list[Hint]:
     return [
         Hint(int(line), what, source, tuple(re.findall(r"(?:→|->) (.*)", fixes)))
-        for line, _, what, source, fixes in _HINT.findall(errors)
+        for line, what, source, fixes in _HINT.findall(errors)
     ]
 
 
@@ -78,6 +78,10 @@ NEVER_AWAITED = {
     "list": (
         'pages = [fetch(url) for url in "a"]  # !',
         'await asyncio.gather(*[fetch(url) for url in "a"])',
+    ),
+    "generator": (
+        'pages = list(fetch(url) for url in "a")  # !',
+        'await asyncio.gather(*(fetch(url) for url in "a"))',
     ),
     "native": (
         "asyncio.sleep(1)  # !",

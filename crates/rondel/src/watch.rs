@@ -16,6 +16,8 @@
 //! the books in a well-known idiom, looks at no exception. A failure is reported once: the report
 //! stands for asyncio's "exception was never retrieved", and a later `await` raises as ever.
 //!
+//! For `rondel run --hints` tasks remember their line as well, and nothing is reported (`ORIGINS`).
+//!
 //! The flags are process-wide and only hints, read without ordering; everything else happens with the
 //! GIL held. Reports run Python code: nothing of a task is borrowed meanwhile.
 

@@ -27,7 +27,15 @@ from typing import Any
 
 from rondel import inspect
 from rondel.hints.report import tell
-from rondel.hints.source import Place, calls_at, function_at, is_users, last_name, text_of
+from rondel.hints.source import (
+    Place,
+    calls_at,
+    function_at,
+    is_users,
+    last_name,
+    named,
+    text_of,
+)
 from rondel.hints.texts import say
 from rondel.inspect import Frame, Stall
 
@@ -143,11 +151,8 @@ def _of_the_step(stall: Stall) -> list[Frame]:
 
 
 def _place(frame: Frame) -> Place:
-    name = frame.function.rpartition(".")[2]
-    if name.startswith("<"):  # a comprehension, a lambda
-        around = function_at(frame.file, frame.line)
-        name = around.name if around is not None else "<module>"
-    return Place(frame.file, frame.line, name)
+    name = named(frame.file, frame.line, frame.function.rpartition(".")[2])
+    return Place(frame.file, frame.line, name or "<module>")
 
 
 # ----------------------------------------------------------------------- which call it is

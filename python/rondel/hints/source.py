@@ -19,6 +19,7 @@ __all__ = [
     "calls_at",
     "function_at",
     "is_users",
+    "named",
     "parent_of",
     "remember",
     "statement_at",
@@ -41,8 +42,8 @@ class Place:
     function: str
 
     def __str__(self) -> str:
-        where = "" if self.function in ("", "<module>") else f", in {self.function}"
-        return f"{shown(self.file)}:{self.line}{where}"
+        function = named(self.file, self.line, self.function)
+        return f"{shown(self.file)}:{self.line}{f', in {function}' if function else ''}"
 
     @property
     def source(self) -> str:
@@ -58,6 +59,14 @@ def shown(file: str) -> str:
     except (OSError, ValueError):
         return file
     return file if file.startswith("<") or relative.startswith("..") else relative
+
+
+def named(file: str, line: int, function: str) -> str:
+    """A function's name; of a comprehension or a lambda that of the function around."""
+    if not function.startswith("<"):
+        return function
+    around = function_at(file, line)
+    return around.name if around is not None else ""
 
 
 def _folders() -> tuple[str, ...]:
