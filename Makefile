@@ -116,6 +116,9 @@ lint: lint-rust lint-python ## formatting, clippy, ruff, mypy, stubtest
 lint-rust: $(VENV)/.ready
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null || { \
+	    echo "fuzz/Cargo.lock is not current: cargo update --workspace --manifest-path fuzz/Cargo.toml"; \
+	    exit 1; }
 
 lint-python: $(INSTALL) $(VENV)/.lint-ready
 	@$(BIN)/ruff check

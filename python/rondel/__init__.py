@@ -39,6 +39,7 @@ from rondel._timed import Timing as Timing
 from rondel._timed import timed as timed
 from rondel._watch import watch_from_environment as _watch_from_environment
 from rondel._watch import watch_tasks as watch_tasks
+from rondel.hints import from_environment as _hints_from_environment
 
 if TYPE_CHECKING:  # at runtime by `__getattr__`: most programs start no processes
     from rondel._process import WorkerDied as WorkerDied
@@ -104,6 +105,7 @@ _submodules = _adopt(
 )
 
 _watch_from_environment()
+_hints_from_environment()
 
 # Imported when first asked for.
 _LAZY = {

@@ -21,18 +21,30 @@ from rondel import _rondel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["debugging", "tracking", "watch_from_environment", "watch_tasks"]
+__all__ = [
+    "debugging",
+    "depth_is_ours",
+    "remember_lines",
+    "tracking",
+    "watch_from_environment",
+    "watch_tasks",
+]
 
 _lock = threading.Lock()
 # Guarded by `_lock`.
 _watching = False
+_remembering = False
 _debugged_loops = 0
+
+# Frames that a coroutine remembers for `rondel.hints`: the user's line is the nearest of them that
+# is in no library.
+_FRAMES = 4
 
 
 class _Thread(threading.local):
-    """Whether this thread's depth is the one set here."""
+    """The depth that this thread has from here, 0 for none."""
 
-    raised = False
+    raised = 0
 
 
 _thread = _Thread()
@@ -71,9 +83,27 @@ def watch_tasks(on: bool = True, /) -> bool:
         _set_native_depth()
     if on:
         _raise_depth()
-    else:
+    elif not _remembering:
         _lower_depth()
     return before
+
+
+def remember_lines() -> None:
+    """Have tasks and coroutines remember the lines that make them, and nothing reported.
+
+    For ``rondel.hints``, for good, in the threads that :func:`watch_tasks` names.
+    """
+    global _remembering
+    with _lock:
+        _rondel._remember_tasks(True)
+        _remembering = True
+        _set_native_depth()
+    _raise_depth()
+
+
+def depth_is_ours() -> bool:
+    """Whether the calling thread's coroutines remember lines for hints alone."""
+    return not _watching and sys.get_coroutine_origin_tracking_depth() in (0, _thread.raised)
 
 
 def watch_from_environment() -> None:
@@ -85,7 +115,7 @@ def watch_from_environment() -> None:
 @contextlib.contextmanager
 def tracking() -> Iterator[None]:
     """A loop's run: coroutines of its thread remember their line while tasks are watched."""
-    if not _watching or not _raise_depth():
+    if not _depth() or not _raise_depth():
         yield
         return
     try:
@@ -104,20 +134,24 @@ def debugging(change: int) -> None:
 
 def _set_native_depth() -> None:
     deep: int = constants.DEBUG_STACK_DEPTH
-    _rondel._trace_origins(deep if _debugged_loops else int(_watching))
+    _rondel._trace_origins(deep if _debugged_loops else _depth())
+
+
+def _depth() -> int:
+    return _FRAMES if _remembering else int(_watching)
 
 
 def _raise_depth() -> bool:
-    """Make this thread's coroutines remember one frame, if they remember none; whether it did."""
-    if sys.get_coroutine_origin_tracking_depth():
+    """Make this thread's coroutines remember what is asked for; whether they did less before."""
+    before = sys.get_coroutine_origin_tracking_depth()
+    if before not in (0, _thread.raised) or before >= _depth():
         return False
-    sys.set_coroutine_origin_tracking_depth(1)
-    _thread.raised = True
+    sys.set_coroutine_origin_tracking_depth(_depth())
+    _thread.raised = _depth()
     return True
 
 
 def _lower_depth() -> None:
-    if _thread.raised:
-        _thread.raised = False
-        if sys.get_coroutine_origin_tracking_depth() == 1:
-            sys.set_coroutine_origin_tracking_depth(0)
+    ours, _thread.raised = _thread.raised, 0
+    if ours and sys.get_coroutine_origin_tracking_depth() == ours:
+        sys.set_coroutine_origin_tracking_depth(0)

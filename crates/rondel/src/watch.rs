@@ -16,6 +16,8 @@
 //! the books in a well-known idiom, looks at no exception. A failure is reported once: the report
 //! stands for asyncio's "exception was never retrieved", and a later `await` raises as ever.
 //!
+//! For `rondel run --hints` tasks remember their line as well, and nothing is reported (`ORIGINS`).
+//!
 //! The flags are process-wide and only hints, read without ordering; everything else happens with the
 //! GIL held. Reports run Python code: nothing of a task is borrowed meanwhile.
 
@@ -23,7 +25,7 @@ use crate::consts::names;
 use crate::future::{self, AsFuture, Callback, Future, State};
 use crate::inspect::record;
 use crate::task::Task;
-use rondel_ffi::err::{self, Builtin, Warning};
+use rondel_ffi::err::Builtin;
 use rondel_ffi::frame::{self, Frame};
 use rondel_ffi::method::{self, Args, BoundDef, MethodDef};
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
@@ -34,6 +36,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 static HEARS: AtomicU8 = AtomicU8::new(0);
 const WATCH: u8 = 1;
 const RECORDER: u8 = 2;
+/// Tasks remember the line that created them, and nothing is reported.
+const ORIGINS: u8 = 4;
 /// How many frames a native coroutine remembers of the stack that created it.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
@@ -66,7 +70,7 @@ fn hear(who: u8, on: bool) -> bool {
 /// Tells of a new task. `parent` is the one that takes a step.
 #[cold]
 pub(crate) fn task_made(task: Inst<'_, Task>, parent: Option<Ref<'_>>) -> PyRes<()> {
-    if on() {
+    if HEARS.load(Ordering::Relaxed) & (WATCH | ORIGINS) != 0 {
         created(task.up())?;
     }
     if record::on() {
@@ -127,6 +131,11 @@ fn described(place: Ref<'_>) -> PyRes<Obj> {
 
 /// Adds the line that created a task to what an exception handler gets, if it is known.
 pub(crate) fn add_origin(context: Ref<'_>, fut: &Future) -> PyRes<()> {
+    let heard = HEARS.load(Ordering::Relaxed);
+    if heard & ORIGINS != 0 && heard & WATCH == 0 {
+        // Reports stay asyncio's to the letter.
+        return Ok(());
+    }
     let Some(place) = fut.rare_opt().and_then(|rare| rare.created_at.get()) else {
         return Ok(());
     };
@@ -262,20 +271,14 @@ pub(crate) fn cr_origin(origin: Option<Obj>) -> PyRes<Obj> {
 }
 
 /// `coroutine 'name' was never awaited`, with the place of its creation if the coroutine's `cr_origin`
-/// knows it: the interpreter's own warning.
+/// knows it: the interpreter's own warning, by the function that the interpreter calls.
 #[cold]
-pub(crate) fn never_awaited(coro: Ref<'_>, name: &str, origin: Option<Obj>) {
-    let warned = match origin {
-        None => err::warn(
-            Warning::Runtime,
-            &format!("coroutine '{name}' was never awaited"),
-        ),
-        Some(_) => call::import(c"warnings").and_then(|warnings| {
-            let warn = value::intern(c"_warn_unawaited_coroutine")?;
-            let _none = call::method(warn.borrow(), [warnings.borrow(), coro])?;
-            Ok(())
-        }),
-    };
+pub(crate) fn never_awaited(coro: Ref<'_>) {
+    let warned = call::import(c"warnings").and_then(|warnings| {
+        let warn = value::intern(c"_warn_unawaited_coroutine")?;
+        let _none = call::method(warn.borrow(), [warnings.borrow(), coro])?;
+        Ok(())
+    });
     if let Err(raised) = warned {
         raised.unraisable(Some(coro));
     }
@@ -290,6 +293,29 @@ fn watch_tasks(args: Args<'_>) -> PyRes<Obj> {
     };
     let on = on.truthy()?;
     Ok(Obj::bool(hear(WATCH, on)))
+}
+
+/// `_remember_tasks(on)`: whether tasks remember the line that created them without being watched.
+fn remember_tasks(args: Args<'_>) -> PyRes<Obj> {
+    let Some(on) = args.get(0) else {
+        return Err(Builtin::Type.raise("_remember_tasks() takes one argument"));
+    };
+    let on = on.truthy()?;
+    Ok(Obj::bool(hear(ORIGINS, on)))
+}
+
+/// `_task_origin(task)`: `(file, line, function)` of the call that created it, None if unknown.
+fn task_origin(args: Args<'_>) -> PyRes<Obj> {
+    let Some(task) = args.get(0) else {
+        return Err(Builtin::Type.raise("_task_origin() takes one argument"));
+    };
+    let place = task
+        .cast::<Task>()
+        .and_then(|task| task.fut().rare_opt()?.created_at.get());
+    match place {
+        Some(place) => described(place.borrow()),
+        None => Ok(Obj::none()),
+    }
 }
 
 /// `_trace_origins(depth)`: how many frames native coroutines remember, 0 for none.
@@ -309,6 +335,16 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
             c"_watch_tasks",
             c"Report tasks that fail while nobody waits for them, or stop; return what it was.",
             watch_tasks,
+        ),
+        method::function(
+            c"_remember_tasks",
+            c"Have tasks remember the line that creates them, or stop; return what it was.",
+            remember_tasks,
+        ),
+        method::function(
+            c"_task_origin",
+            c"Return the file, line and function that created a task, None if they are unknown.",
+            task_origin,
         ),
         method::function(
             c"_trace_origins",

@@ -8,6 +8,7 @@ import atexit
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 from rondel.cli.profile import writable
 from rondel.cli.run import UsageError, parse, run
@@ -21,7 +22,7 @@ usage: rondel explain [options] SCRIPT [argument ...]
 
 Run a Python program as `rondel run` does, then draw its concurrency: a line for each task, with
 when it ran, when it slept, and when it waited for others; how long the same would have taken one
-after another; and what blocked the loop.
+after another; and what blocked the loop. Mistakes are explained as `rondel run --hints` does.
 
 examples:
   rondel explain script.py
@@ -87,7 +88,7 @@ def main(arguments: list[str]) -> int:
                 file.write(text)
 
     atexit.register(draw)  # the first registered is the last called
-    return run(program)
+    return run(replace(program, hinted=True))
 
 
 class _Options:

@@ -15,13 +15,14 @@ from rondel.cli.run import Program, run
 __all__ = ["main"]
 
 HELP = """\
-usage: rondel repl [-h] [--watch-tasks]
+usage: rondel repl [-h] [--hints] [--watch-tasks]
 
 An interactive Python, as `python -m asyncio` gives, on Rondel's loop: `await` works at the prompt,
 Ctrl-C cancels what is awaited, Ctrl-D or exit() ends.
 
 options:
   -h, --help       this text
+  --hints          explain coroutines that are never awaited, lost tasks, and their like
   --watch-tasks    report tasks that fail while nobody waits for them
 """
 
@@ -31,14 +32,16 @@ def main(arguments: list[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return 0
-    watched = arguments == ["--watch-tasks"]
-    if arguments and not watched:
+    given = set(arguments)
+    unknown = sorted(given - {"--watch-tasks", "--hints"})
+    if unknown:
         sys.stderr.write(
-            f"rondel repl: unexpected argument {arguments[0]!r}; "
+            f"rondel repl: unexpected argument {unknown[0]!r}; "
             "to run a program: rondel run PROGRAM (see rondel repl --help)\n"
         )
         return 2
     import rondel
 
     sys.stderr.write(f"Rondel {rondel.__version__}: asyncio's names are the native ones\n")
-    return run(Program("module", "asyncio", watched=watched))
+    watched, hinted = "--watch-tasks" in given, "--hints" in given
+    return run(Program("module", "asyncio", watched=watched, hinted=hinted))

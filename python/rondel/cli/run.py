@@ -36,6 +36,7 @@ examples:
   rondel run script.py --option-of-the-script value
   rondel run -m mypackage.worker
   rondel run -c 'import asyncio; print(asyncio.new_event_loop())'
+  rondel run --hints script.py           say of a mistake which line it is, and how to mend it
   rondel run --watch-tasks script.py     say at once which task failed unnoticed
   rondel run --inspect 8001 script.py    with a web page that shows its tasks
   rondel run --profile out.html script.py
@@ -43,6 +44,9 @@ examples:
 
 options:
   -h, --help       this text
+  --hints          explain coroutines that are never awaited, lost tasks and exceptions, what blocks
+                   the loop, and their like, with the line and what to write instead;
+                   RONDEL_HINTS=1 in the environment does the same
   --watch-tasks    report tasks that fail while nobody waits for them, with the line that
                    created them; RONDEL_WATCH_TASKS=1 in the environment does the same
   --inspect [[HOST:]PORT]
@@ -73,6 +77,8 @@ class Program:
     inspect: str | None = None
     #: `--profile`: the file.
     profile: str | None = None
+    #: `--hints`.
+    hinted: bool = False
 
 
 def main(arguments: list[str]) -> int:
@@ -118,12 +124,14 @@ def _look_on(program: Program) -> None:
 def run(program: Program) -> int:
     """Install Rondel and run the program; returns its exit status or raises what ended it."""
     import rondel
-    from rondel import _stall_log
+    from rondel import _stall_log, hints
 
     rondel.install()
     if program.watched:
         rondel.watch_tasks()
-    if _stall_log.suits_a_program():
+    if program.hinted:
+        hints.enable()
+    if not hints.enabled and _stall_log.suits_a_program():
         _stall_log.enable()
     return _execute(program)
 
@@ -135,6 +143,8 @@ def parse(arguments: list[str]) -> Program:
     first, *rest = arguments
     if first == "--watch-tasks":
         return replace(parse(rest), watched=True)
+    if first == "--hints":
+        return replace(parse(rest), hinted=True)
     name, equals, value = first.partition("=")
     if name == "--inspect":
         if not equals and rest and _ADDRESS.fullmatch(rest[0]):
@@ -167,11 +177,14 @@ def _execute(program: Program) -> int:
             _run_module(program.target, alter_argv=True)
         elif program.kind == "code":
             _set_argv(["-c", *program.arguments], path0="")
+            _remember("<string>", program.target)
             exec(_compile_text(program.target, "<string>"), namespace)
         elif program.target == "-":
             _set_argv(["-", *program.arguments], path0="")
             namespace.update(__cached__=None, __file__="<stdin>")
-            exec(compile(sys.stdin.buffer.read(), "<stdin>", "exec", dont_inherit=True), namespace)
+            content = sys.stdin.buffer.read()
+            _remember("<stdin>", content.decode(errors="replace"))
+            exec(compile(content, "<stdin>", "exec", dont_inherit=True), namespace)
         elif _is_package_path(program.target):
             _set_argv([program.target, *program.arguments], path0=_absolute(program.target))
             _run_module("__main__", alter_argv=False)
@@ -182,6 +195,16 @@ def _execute(program: Program) -> int:
     except BaseException as error:
         _leave(error)
     return 0
+
+
+def _remember(name: str, text: str) -> None:
+    """Hints quote lines; those of a program without a file are nowhere else."""
+    from rondel import hints
+
+    if hints.enabled:
+        from rondel.hints import source
+
+        source.remember(name, text)
 
 
 def _run_script(program: Program, namespace: dict[str, Any]) -> int:

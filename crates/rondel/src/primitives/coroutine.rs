@@ -127,7 +127,7 @@ impl<M: Machine> Class for Coroutine<M> {
     fn finalize(slf: Inst<'_, Self>) {
         if slf.stage.get() == Stage::Created {
             slf.stage.set(Stage::Over);
-            watch::never_awaited(slf.obj(), M::NAME, created_at(slf));
+            watch::never_awaited(slf.obj());
         } else if let Err(raised) = close(slf) {
             raised.unraisable(Some(slf.obj()));
         }

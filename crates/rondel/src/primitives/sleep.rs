@@ -78,7 +78,7 @@ impl Class for Sleep {
     }
     fn finalize(slf: Inst<'_, Self>) {
         slf.stage.set(Stage::Over);
-        watch::never_awaited(slf.obj(), "sleep", slf.inner.get());
+        watch::never_awaited(slf.obj());
     }
     fn retire(&self) {
         self.stage.set(Stage::Over);
