@@ -109,7 +109,7 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
         thread = executor.waiting_thread() if isinstance(executor, Pin) else None
         try:
             if isinstance(executor, (Pin, ThreadPool, GateExecutor)):
-                hop = executor.call(work)
+                hop = executor.call(work, func)
             else:
                 hop = Borrowed(loop.run_in_executor(executor, work))
             watch = deadlock.watch(loop, thread, func) if thread else None

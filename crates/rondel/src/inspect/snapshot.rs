@@ -4,7 +4,7 @@
 //! {"frames": [[file, line, function], …],       each place once
 //!  "chains": [[frame, …], …],                   each await chain once, outermost first
 //!  "loops":  [{id, thread, …}, …],
-//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?}, …]}
+//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?, request?}, …]}
 //! ```
 //!
 //! The tasks of a crowd wait at few places, so places and chains are numbered, and a task has a number
@@ -22,6 +22,7 @@ use crate::future::{AsFuture, Future, Kind as FutureKind};
 use crate::primitives::gather::Gather;
 use crate::task::{Task, Waiter};
 use rondel_core::inspect::counters::Phase;
+use rondel_core::inspect::requests;
 use rondel_ffi::frame::Frame;
 use rondel_ffi::peek::{self, Kind};
 use rondel_ffi::{Inst, Obj, Own, Ref, call, gil, value};
@@ -131,6 +132,9 @@ impl Snapshot {
         }
         if task.cancels.get() > 0 {
             object.number("cancels", task.cancels.get());
+        }
+        if let Some(request) = requests::find(ids.request) {
+            object.number("request", request.id);
         }
         if !steps {
             let waited = task.waiter.peek(|waiter| match waiter {
@@ -306,7 +310,7 @@ fn library_call(frame: &Frame, code: Ref<'_>) -> Option<String> {
         .then(|| attribute(code, c"co_qualname"))
 }
 
-fn state(steps: bool, waiter: &Waiter, coro: Ref<'_>) -> &'static str {
+pub(super) fn state(steps: bool, waiter: &Waiter, coro: Ref<'_>) -> &'static str {
     match waiter {
         _ if steps => "running",
         Waiter::Future(_) | Waiter::Other(_) => "waiting",
@@ -410,7 +414,7 @@ fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>)
     } else if let Some(about) = future.subject() {
         object.text("kind", "thread");
         object.text("call", called.as_deref().unwrap_or("run_in_executor"));
-        object.text("what", &walk::describe(about.borrow()));
+        object.text("what", &walk::describe_call(about.borrow()));
     } else if let Some(called) = called {
         object.text("kind", "call");
         object.text("call", &called);

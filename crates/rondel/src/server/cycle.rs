@@ -8,6 +8,7 @@ use super::head::Head;
 use super::known::Known;
 use super::websocket::{self, Socket};
 use crate::event_loop::{self, LoopBase};
+use crate::inspect::requests::Ticket;
 use crate::future::{self, Callback, Future, State};
 use crate::task::{self, Task};
 use rondel_core::clock;
@@ -74,11 +75,13 @@ pub(crate) struct Cycle {
     senders: RefCell<Vec<Own<Future>>>,
     /// The status given by the application; 0 before.
     pub(super) status: Cell<u16>,
-    /// For whoever is told that the request is late.
-    scope: ObjCell,
+    /// For whoever is told that the request is late, and where the inspector finds its view.
+    pub(crate) scope: ObjCell,
     /// When it came (`bounds`).
     epoch: Cell<u64>,
     lateness: Cell<Lateness>,
+    /// Its place in the inspector's list.
+    ticket: RefCell<Ticket>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -182,6 +185,7 @@ pub(super) fn start(
     cycle: &Own<Cycle>,
     app: Ref<'_>,
     scope: Obj,
+    head: &mut Head,
 ) -> PyRes<()> {
     cycle.home.set(Some(home.own()));
     let started = || -> PyRes<Obj> {
@@ -201,10 +205,15 @@ pub(super) fn start(
     match made.into_exact::<Task>() {
         Ok(task) => {
             cycle.task.set(Some(task.clone()));
+            head.enter(cycle.local()?.socket.is_some(), task.ids().own);
+            task.belongs_to(head.ticket.key());
+            cycle.ticket.replace(std::mem::take(&mut head.ticket));
             future::add_callback(task.inst().up(), Callback::Request(cycle.clone()))
         }
         Err(other) => {
             // A task factory made something else: its own callback protocol tells when it is done.
+            head.enter(cycle.local()?.socket.is_some(), 0);
+            cycle.ticket.replace(std::mem::take(&mut head.ticket));
             let done = awaitable::bound_finished(cycle.inst())?;
             let name = &crate::consts::names().add_done_callback;
             call::method(name.borrow(), [other.borrow(), done.borrow()]).map(|_none| ())
@@ -351,6 +360,8 @@ pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
     if let (Some((method, started)), Some(tally)) = (&local.counted, &door.notes.tally) {
         tally.count(method, status, clock::now().saturating_sub(*started));
     }
+    let scope = cycle.scope.get();
+    (cycle.ticket.borrow()).end(status, scope.as_ref().map(Obj::borrow));
     let (door, tag) = (Rc::clone(door), cycle.tag.get());
     // The task refers to the cycle through `receive` and `send`: cut the circle.
     cycle.task.set(None);

@@ -262,6 +262,7 @@ impl Door {
             let spent = clock::now().saturating_sub(began);
             tally.count(&head.method, status, spent);
         }
+        head.ticket.end(status, None);
         if self.notes.access_log.is_some() {
             let arrival = Arrival::Answered(head, conn, exchange, status, began);
             self.queue.borrow_mut().push_back(arrival);
@@ -324,7 +325,7 @@ impl Door {
         let cycle = cycle::new(self, tag, exchange, head, known, socket)?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());
         self.active.set(self.active.get() + 1);
-        cycle::start(home, &cycle, self.app.borrow(), scope)
+        cycle::start(home, &cycle, self.app.borrow(), scope, head)
     }
 
     /// The request could not even be started: the exchange, dropped, has answered 500.
