@@ -102,7 +102,8 @@ class ThreadPool(Executor):
     def call(self, func: Callable[[], T], about: object = None) -> "_rondel.Hop[T]":
         """Have some thread call ``func``; from the running Rondel loop's thread.
 
-        ``about`` is what the inspector shows as called, if that is another function. Raises RuntimeError without such a loop, or when the pool is closed.
+        ``about`` is what the inspector shows as called, if that is another function. Raises
+        RuntimeError without such a loop, or when the pool is closed.
         """
         return self.native.call(func, about)
 

@@ -131,6 +131,7 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
             deadlock_context.set(False)
 
     call.__name__, call.__qualname__ = "__call__", "SyncToAsync.__call__"
+    call.__code__ = call.__code__.replace(co_name="__call__", co_qualname=call.__qualname__)
     return call
 
 

@@ -178,6 +178,7 @@ def sync_wait(sync: ModuleType) -> Callable[..., Any]:
         return outcome.take()
 
     call.__name__, call.__qualname__ = "__call__", "AsyncToSync.__call__"
+    call.__code__ = call.__code__.replace(co_name="__call__", co_qualname=call.__qualname__)
     return call
 
 

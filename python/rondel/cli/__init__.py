@@ -23,6 +23,7 @@ commands:
   ps       list the Rondel processes that run
   tree     show what each task of a process waits for
   stalls   show what has kept a process's loops from running
+  requests show what a process's server is answering, and has answered
   trace    record a process for some seconds, for Perfetto or as a drawing
 
 examples:
@@ -81,6 +82,12 @@ def _stalls(arguments: list[str]) -> int:
     return stalls(arguments)
 
 
+def _requests(arguments: list[str]) -> int:
+    from rondel.cli.requests import requests
+
+    return requests(arguments)
+
+
 def _trace(arguments: list[str]) -> int:
     from rondel.cli.trace import main as trace_main
 
@@ -95,6 +102,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "ps": _ps,
     "tree": _tree,
     "stalls": _stalls,
+    "requests": _requests,
     "trace": _trace,
 }
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rondel.cli.inspect_client import InspectError, ask, processes
-from rondel.inspect._model import age_of, read_stall, read_stats
+from rondel.inspect._model import age_of, printable, read_stall, read_stats
 from rondel.inspect._text import tree_lines
 
-__all__ = ["add_pid", "guarded", "parser_for", "ps", "stalls", "tree"]
+__all__ = ["add_pid", "guarded", "parser_for", "ps", "short", "stalls", "tree", "write"]
 
 PS = """\
 List the processes of this user that run a Rondel loop.
@@ -87,17 +87,12 @@ def guarded(command: str, work: Callable[[], int]) -> int:
         return 0
 
 
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _write(lines: Iterable[str]) -> None:
+def write(lines: Iterable[str]) -> None:
+    """Print lines, of which nothing acts on the terminal."""
     encoding = sys.stdout.encoding or "utf-8"
     for text in lines:
         # A name, a path: only what prints goes to the terminal as it is.
-        line = "\n".join(_printable(part) for part in text.split("\n"))
+        line = "\n".join(printable(part) for part in text.split("\n"))
         sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
 
 
@@ -121,7 +116,7 @@ def _ps(options: argparse.Namespace) -> int:
             continue
         rows.append({"pid": pid, "program": _program(pid), "loops": answer["loops"]})
     if options.json:
-        _write([json.dumps(rows)])
+        write([json.dumps(rows)])
         return 0
     if not rows:
         sys.stderr.write("rondel ps: no process of this user runs a Rondel loop\n")
@@ -131,7 +126,7 @@ def _ps(options: argparse.Namespace) -> int:
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]) - 1)]
     for line in table:
         cells = [cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=True)]
-        _write(["  ".join([*cells, line[-1]])])
+        write(["  ".join([*cells, line[-1]])])
     return 0
 
 
@@ -142,19 +137,19 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     lag = "-"
     if loops and any(sum(loop.lag) for loop in loops):
         half, most = (max(loop.lag_at(share) for loop in loops) for share in (0.5, 0.99))
-        lag = f"{_short(half)} {_short(most)}"
+        lag = f"{short(half)} {short(most)}"
     return (
         str(row["pid"]),
         str(len(loops)),
         str(sum(loop.tasks for loop in loops)),
         f"{max((loop.busy for loop in loops), default=0.0):.0%}",
         lag,
-        _short(max((loop.age for loop in loops), default=0.0)),
+        short(max((loop.age for loop in loops), default=0.0)),
         row["program"],
     )
 
 
-def _short(seconds: float) -> str:
+def short(seconds: float) -> str:
     """A time in two or three figures and a unit."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1), ("ms", 1e-3)):
         if seconds >= size:
@@ -222,9 +217,9 @@ def _tree(options: argparse.Namespace) -> int:
         data["tasks"] = [task for task in data["tasks"] if keep(task)]
         for task in data["tasks"]:
             task["age"] = age_of(task["id"], ages)
-        _write([json.dumps(data)])
+        write([json.dumps(data)])
     else:
-        _write(tree_lines(data, keep))
+        write(tree_lines(data, keep))
     return 0
 
 
@@ -242,11 +237,11 @@ def stalls(arguments: list[str]) -> int:
 def _stalls(options: argparse.Namespace) -> int:
     data = ask(options.pid, "stalls")
     if options.json:
-        _write([json.dumps(data["stalls"])])
+        write([json.dumps(data["stalls"])])
         return 0
     if not data["stalls"]:
         sys.stderr.write(f"rondel stalls: process {options.pid} has had none\n")
     for one in data["stalls"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["at"]))
-        _write([f"{when}  {read_stall(one)}", ""])
+        write([f"{when}  {read_stall(one)}", ""])
     return 0

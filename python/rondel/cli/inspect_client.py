@@ -1,4 +1,4 @@
-"""The asking side of the inspector's socket, for the commands ``ps``, ``tree`` and ``stalls``.
+"""The asking side of the inspector's socket, for ``ps``, ``tree``, ``stalls``, ``requests`` ...
 
 The protocol is described in ``crates/rondel-core/src/inspect/service.rs``. Every failure is an
 ``InspectError`` whose message says what to do.
@@ -23,6 +23,9 @@ _LONGEST = 1 << 30
 
 class InspectError(Exception):
     """What went wrong, and what to do about it."""
+
+    # The kind of failure that the process has told, if it has.
+    kind: str | None = None
 
 
 def folders(environment: dict[str, str] | None = None, uid: int | None = None) -> list[Path]:
@@ -131,7 +134,9 @@ def ask(
             f"process {pid} went away while it answered, or too many ask it"
         ) from None
     if "error" in answer:
-        raise InspectError(_explain(pid, answer))
+        failure = InspectError(_explain(pid, answer))
+        failure.kind = answer["error"]
+        raise failure
     if answer.get("v") != VERSION:
         raise InspectError(f"process {pid} runs another version of Rondel: use its own `rondel`")
     return dict(answer)

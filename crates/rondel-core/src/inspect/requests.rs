@@ -13,7 +13,6 @@
 //! One lock, held for some nanoseconds; any thread, no GIL. A child of a fork that finds it locked for good
 //! has no list ([`forget`]).
 
-use crate::clock;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -253,13 +252,18 @@ fn with(key: Key, change: impl FnOnce(&mut Entry)) {
 
 // ---------------------------------------------------------------------------------- what happens
 
-/// A request has come. `task`: the number of the task that answers it, 0 if there is none yet.
+/// Whether requests are noted.
 #[must_use]
-pub fn enter(method: &str, path: &str, socket: bool, task: u32) -> Key {
-    if !ON.load(Relaxed) {
+pub fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
+/// A request has come, at this time. `task`: the number of the task that answers it, 0 if there is none yet.
+#[must_use]
+pub fn enter(method: &str, path: &str, socket: bool, task: u32, now: u64) -> Key {
+    if !is_on() {
         return Key::default();
     }
-    let now = clock::now();
     let mut board = board();
     let entry = board.enter();
     let method = &method.as_bytes()[..method.len().min(TEXT / 4)];
@@ -329,11 +333,10 @@ pub fn back_to_loop(key: Key) {
 }
 
 /// It is over. Whether it was slow: [`name_slow`] may be told its view.
-pub fn leave(key: Key, status: u16) -> bool {
+pub fn leave(key: Key, status: u16, now: u64) -> bool {
     if key.is_none() {
         return false;
     }
-    let now = clock::now();
     let mut board = board();
     let Some(entry) = board.find(key) else {
         return false;
@@ -422,7 +425,7 @@ mod tests {
     // The board is the process's; so it is one test.
     #[test]
     fn a_request_s_way() {
-        let key = enter("GET", "/books/1", false, 0);
+        let key = enter("GET", "/books/1", false, 0, 10);
         let now = |key| find(key).unwrap();
         assert_eq!(now(key).name(), ("GET".to_owned(), "/books/1".to_owned()));
         assert_eq!(now(key).stage(), Stage::Queued);
@@ -437,11 +440,11 @@ mod tests {
         hop_dropped(key);
         hop_ends(key, 10);
         assert_eq!(now(key).stage(), Stage::Task);
-        assert!(!leave(key, 204));
+        assert!(!leave(key, 204, 50));
         assert!(find(key).is_none());
         // Nobody's any more: nothing happens.
         hop_queued(key);
-        assert!(!leave(key, 500));
+        assert!(!leave(key, 500, 50));
         let (here, ended) = all();
         assert!(here.iter().all(|entry| entry.key != key));
         let last = ended.iter().find(|entry| entry.key == key).unwrap();
@@ -450,28 +453,28 @@ mod tests {
         // A slot is used again when as many others have ended, not before.
         let slots: Vec<Key> = (0..=KEPT)
             .map(|_| {
-                let other = enter("BREW", &"/long".repeat(100), false, 1);
+                let other = enter("BREW", &"/long".repeat(100), false, 1, 10);
                 assert_ne!(other.slot, key.slot);
                 assert!(now(other).cut && now(other).name().1.len() < 500);
-                leave(other, 200);
+                leave(other, 200, 50);
                 other
             })
             .collect();
-        let again = enter("GET", "/", true, 1);
+        let again = enter("GET", "/", true, 1, 10);
         assert_eq!(again.slot, key.slot);
         assert!(find(key).is_none() && now(again).socket);
         assert_eq!(now(again).stage(), Stage::Task);
         let (_, ended) = all();
         assert_eq!(ended.len(), KEPT);
         assert_eq!(ended.last().unwrap().key, slots[KEPT]);
-        leave(again, 101);
+        leave(again, 101, 50);
 
         // None by default, none when it is off.
         assert!(find(Key::default()).is_none());
         turn(false);
-        assert!(enter("GET", "/", false, 1).is_none());
+        assert!(enter("GET", "/", false, 1, 10).is_none());
         turn(true);
-        let kept = enter("GET", "/", false, 1);
+        let kept = enter("GET", "/", false, 1, 10);
         forget();
         assert!(find(kept).is_none());
         assert_eq!(all().0.len(), 0);

@@ -60,10 +60,10 @@ impl Ticket {
         self.0.get()
     }
 
-    /// The request is over. `scope`: where its view is found, if it was slow.
-    pub(crate) fn end(&self, status: u16, scope: Option<Ref<'_>>) {
+    /// The request is over, now. `scope`: where its view is found, if it was slow.
+    pub(crate) fn end(&self, status: u16, now: u64, scope: Option<Ref<'_>>) {
         let key = self.0.take();
-        if requests::leave(key, status)
+        if requests::leave(key, status, now)
             && let Some(view) = scope.and_then(view_of)
         {
             requests::name_slow(key, view);
@@ -73,7 +73,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        requests::leave(self.0.get(), 0);
+        if !self.0.get().is_none() {
+            requests::leave(self.0.get(), 0, clock::now());
+        }
     }
 }
 
@@ -172,9 +174,9 @@ impl OnThread {
     }
 
     /// It is answered.
-    pub(crate) fn ends(self, ticket: &Ticket, status: u16) {
+    pub(crate) fn ends(self, ticket: &Ticket, status: u16, now: u64) {
         let scope = self.take_scope();
-        ticket.end(status, scope.as_ref().map(Obj::borrow));
+        ticket.end(status, now, scope.as_ref().map(Obj::borrow));
     }
 
     /// The loop is to answer it.
@@ -227,8 +229,8 @@ pub(crate) fn view_of(scope: Ref<'_>) -> Option<String> {
         let name = peek::callable_name(view.borrow());
         return Some(name.unwrap_or_else(|| value::type_name(view.borrow())));
     }
-    // Werkzeug's request, of Flask.
-    let environ = item(c"rondel.environ")?;
+    // Werkzeug's request, of Flask: in WSGI's environ.
+    let environ = item(c"rondel.environ").unwrap_or_else(|| scope.own());
     let request = entry(environ.borrow(), c"werkzeug.request")?;
     let rule = peek::own_attribute(request.borrow(), c"url_rule")?;
     peek::text(peek::own_attribute(rule.borrow(), c"endpoint")?.borrow())
@@ -365,7 +367,7 @@ impl Named {
     }
 }
 
-fn name_of(entry: &Entry) -> (String, String) {
+pub(super) fn name_of(entry: &Entry) -> (String, String) {
     let (method, mut path) = entry.name();
     if entry.cut {
         path.push('…');

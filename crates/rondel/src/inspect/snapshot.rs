@@ -4,7 +4,8 @@
 //! {"frames": [[file, line, function], …],       each place once
 //!  "chains": [[frame, …], …],                   each await chain once, outermost first
 //!  "loops":  [{id, thread, …}, …],
-//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?, request?}, …]}
+//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?, request?}, …],
+//!  "requests": [[task, method, path], …]}       of the tasks that answer one
 //! ```
 //!
 //! The tasks of a crowd wait at few places, so places and chains are numbered, and a task has a number
@@ -22,7 +23,7 @@ use crate::future::{AsFuture, Future, Kind as FutureKind};
 use crate::primitives::gather::Gather;
 use crate::task::{Task, Waiter};
 use rondel_core::inspect::counters::Phase;
-use rondel_core::inspect::requests;
+use rondel_core::inspect::requests::{self, Entry};
 use rondel_ffi::frame::Frame;
 use rondel_ffi::peek::{self, Kind};
 use rondel_ffi::{Inst, Obj, Own, Ref, call, gil, value};
@@ -53,6 +54,8 @@ pub(super) struct Snapshot {
     seen: HashSet<u32>,
     count: usize,
     omitted: usize,
+    /// Those whose own tasks were met.
+    requests: Vec<Entry>,
 }
 
 impl Snapshot {
@@ -135,6 +138,9 @@ impl Snapshot {
         }
         if let Some(request) = requests::find(ids.request) {
             object.number("request", request.id);
+            if request.task == ids.own {
+                self.requests.push(request);
+            }
         }
         if !steps {
             let waited = task.waiter.peek(|waiter| match waiter {
@@ -247,6 +253,18 @@ impl Snapshot {
             at.push_str(items);
             at.push(']');
         }
+        let at = object.at("requests");
+        at.push('[');
+        for request in &self.requests {
+            separate_after(at, '[');
+            let (method, path) = super::requests::name_of(request);
+            let _infallible = write!(at, "[{},", request.task);
+            string(at, &method);
+            at.push(',');
+            string(at, &path);
+            at.push(']');
+        }
+        at.push(']');
         object.number("omitted", self.omitted);
         object.end();
         out
@@ -266,6 +284,12 @@ pub(super) fn name_of(coro: Ref<'_>) -> String {
 
 fn small(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn separate_after(out: &mut String, opening: char) {
+    if !out.ends_with(opening) {
+        out.push(',');
+    }
 }
 
 fn separate(out: &mut String) {

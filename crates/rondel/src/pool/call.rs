@@ -273,7 +273,11 @@ pub(crate) fn run_in_executor(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<
             return Ok(future);
         }
     }
-    stock_run_in_executor(slf, &args)
+    let made = stock_run_in_executor(slf, &args)?;
+    if let ([_, func, ..], Some(future)) = (args.positional(), future::native(made.borrow())) {
+        future.stands_for(&func.own());
+    }
+    Ok(made)
 }
 
 /// With any executor, as asyncio does it.

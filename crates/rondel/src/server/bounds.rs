@@ -229,7 +229,7 @@ impl Door {
         let number = bounds.next.get();
         bounds.next.set(number + 1);
         exchange.set_tag(number | WAITS);
-        head.enter(head.offer.is_some(), 0);
+        head.enter(head.offer.is_some(), 0, clock::now());
         let one = Waiting {
             head,
             conn,

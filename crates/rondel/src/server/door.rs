@@ -258,11 +258,11 @@ impl Door {
         status: u16,
         began: u64,
     ) {
+        let now = clock::now();
         if let Some(tally) = &self.notes.tally {
-            let spent = clock::now().saturating_sub(began);
-            tally.count(&head.method, status, spent);
+            tally.count(&head.method, status, now.saturating_sub(began));
         }
-        head.ticket.end(status, None);
+        head.ticket.end(status, now, None);
         if self.notes.access_log.is_some() {
             let arrival = Arrival::Answered(head, conn, exchange, status, began);
             self.queue.borrow_mut().push_back(arrival);

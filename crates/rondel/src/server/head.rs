@@ -104,10 +104,10 @@ impl Head {
         }
     }
 
-    /// Notes that it is here; `task` answers it, 0 for none yet. `socket`: a WebSocket connection.
-    pub(super) fn enter(&mut self, socket: bool, task: u32) {
+    /// Notes that it is here, from this time on; `task` answers it, 0 for none yet. `socket`: a WebSocket connection.
+    pub(super) fn enter(&mut self, socket: bool, task: u32, now: u64) {
         if self.ticket.key().is_none() {
-            let key = requests::enter(self.method.as_str(), self.path(), socket, task);
+            let key = requests::enter(self.method.as_str(), self.path(), socket, task, now);
             self.ticket = Ticket::new(key);
         } else {
             requests::begin(self.ticket.key(), task);

@@ -139,8 +139,9 @@ impl Office {
             0 => 500,
             status => status,
         };
-        passage.ends(&head.ticket, status);
-        self.note(&head, reply.inst(), seat, status, started);
+        let ended = clock::now();
+        passage.ends(&head.ticket, status, ended);
+        self.note(&head, reply.inst(), seat, status, (started, ended));
         Answer::Over
     }
 
@@ -204,10 +205,10 @@ impl Office {
         reply: Inst<'_, Reply>,
         seat: usize,
         status: u16,
-        started: u64,
+        (started, ended): (u64, u64),
     ) {
         if let Some(tally) = &self.tally {
-            tally.count(&head.method, status, clock::now().saturating_sub(started));
+            tally.count(&head.method, status, ended.saturating_sub(started));
         }
         let Some(log) = &self.access_log else {
             return;
