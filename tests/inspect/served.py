@@ -15,6 +15,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 from flask import Flask
+from flask import request as flask_request
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -146,15 +147,11 @@ asgi = Starlette(
 flask = Flask(__name__)
 
 
-@flask.get("/open/<key>")
-def open_of_flask(key: str) -> str:
-    gates[key].set()
-    return "open"
-
-
 @flask.get("/held/<key>")
 def page(key: str) -> str:
-    return held(key)
+    # Opened by a file: all threads may be taken.
+    blocks(Path(flask_request.args["folder"], key))
+    return "held"
 
 
 def wsgi(environ: Any, start_response: Any) -> Any:

@@ -344,19 +344,20 @@ def test_wsgi_s_are_queued_for_a_thread_then_on_it(tmp_path: Path) -> None:
     with looked_at(tmp_path, app, "--threads", "2") as looked:
         replies = []
         for number in range(2):
-            replies.append(looked.get(f"/held/{number}?password=secret"))
+            replies.append(looked.get(f"/held/{number}?folder={tmp_path}"))
             one = looked.request(f"/held/{number}", state("thread"), "requests stacks")
             assert one["view"] == "page"
             functions = [function for _, _, function in one["stack"]]
-            assert functions.index("held") < functions.index("page")
+            assert functions.index("blocks") < functions.index("page")
             assert (one.get("task"), one["hops"]) == (None, 1)
-        replies.append(looked.get("/held/2"))
+        replies.append(looked.get(f"/held/2?folder={tmp_path}"))
         queued = looked.request("/held/2", state("queued"))
         assert (queued["hops"], "view" in queued) == (0, False)
         assert row(looked.rondel("requests").output, "/held/2").startswith("queued ")
-        replies.append(looked.get("/open/0"))
+        (tmp_path / "0").touch()
         looked.request("/held/2", state("thread"))
-        replies += [looked.get("/open/1"), looked.get("/open/2")]
+        for name in ("1", "2"):
+            (tmp_path / name).touch()
         assert {reply.result(PATIENCE).status for reply in replies} == {200}
         ended = looked.ended("/held/2")
         assert (ended["status"], ended["hops"]) == (200, 1)

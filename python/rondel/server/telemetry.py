@@ -16,8 +16,10 @@ response counts for nothing and its exceptions are seen all the same.
 import importlib.util
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
@@ -84,12 +86,14 @@ class Telemetry:
         self._meters = meters(ours=ours)
         # Those whose application runs, by the inspector's numbers.
         self._here: dict[int, _Request] = {}
+        self._deaf = _listen_to_flask()
         count = (lambda: None) if self._meters is None else self._meters.stalled
         self._stalls = StallSpans(self._tracer, self._context_of, count)
 
     def close(self) -> None:
         """The server has stopped."""
         self._stalls.close()
+        self._deaf()
 
     def _context_of(self, number: int) -> Any:
         request = self._here.get(number)
@@ -129,12 +133,14 @@ class Telemetry:
             request = self._begin(scope, reply.waited)
             replying = _Reply(reply, request)
             token = self._attach(request.context)
+            here = _here.set(request)
             try:
                 handler(scope, body, replying)  # type: ignore[arg-type]
             except BaseException as error:
                 request.failed(error)
                 raise
             finally:
+                _here.reset(here)
                 self._detach(token)
                 # One that goes to the loop instead has its span there.
                 if replying.bounced:
@@ -168,14 +174,26 @@ class Telemetry:
 class _Request:
     """A request's span, and what becomes of the request."""
 
-    __slots__ = ("_error", "_prefix", "_span", "_trace", "context", "ended", "measured", "status")
+    __slots__ = (
+        "_error",
+        "_span",
+        "_trace",
+        "context",
+        "ended",
+        "measured",
+        "prefix",
+        "route",
+        "status",
+    )
 
     def __init__(self, span: "Span", context: Any, scope: Scope, trace: Any) -> None:
         self._span = span
         self._trace = trace
         self._error: BaseException | None = None
         # Routers add to it, in the same scope.
-        self._prefix: str = scope.get("root_path", "")
+        self.prefix: str = scope.get("root_path", "")
+        # What a framework has told that does not note it in the scope.
+        self.route: str | None = None
         self.context = context
         self.status = 0
         # When the response was complete, in nanoseconds.
@@ -208,7 +226,7 @@ class _Request:
     def _outcome(self, scope: Scope) -> dict[str, Any]:
         """The attributes that are known at the end."""
         known: dict[str, Any] = {}
-        if route := _route(scope, self._prefix):
+        if route := self.route or _route(scope, self.prefix):
             known["http.route"] = route
         if self.status:
             known["http.response.status_code"] = self.status
@@ -229,6 +247,10 @@ class _Request:
             span.record_exception(self._error)
         if "error.type" in outcome:
             span.set_status(self._trace.StatusCode.ERROR)
+
+
+# The request that a thread is at, here.
+_here: ContextVar[_Request | None] = ContextVar("rondel_otel", default=None)
 
 
 class _Measured:
@@ -391,21 +413,29 @@ def _route(scope: Mapping[str, Any], prefix: str) -> str | None:
         return route if route.startswith("^") else "/" + route
     path = getattr(scope.get("route"), "path", None)
     if not isinstance(path, str):
-        environ = scope.get("rondel.environ")
-        return None if environ is None else _route_of_flask(environ, prefix)
+        return None
     mounted: str = scope.get("root_path", "")[len(prefix) :]
     if mounted and set(scope.get("path_params", ())) > set(_NAMES_OF_ROUTES.findall(path)):
         return None  # some of them are in the way there
     return mounted + path
 
 
-def _route_of_flask(environ: Mapping[str, Any], prefix: str) -> str | None:
-    """The rule that Werkzeug's request has come to; below what the application is mounted at."""
-    rule = getattr(getattr(environ.get("werkzeug.request"), "url_rule", None), "rule", None)
-    if not isinstance(rule, str):
-        return None
-    mounted: str = environ.get("SCRIPT_NAME", "")[len(prefix) :]
-    return mounted + rule
+def _flask_begins(_app: object, **_more: object) -> None:
+    """Flask has matched a request: its rule, below what the application is mounted at."""
+    from flask import request
+
+    here, rule = _here.get(), request.url_rule
+    if here is not None and rule is not None:
+        here.route = request.environ.get("SCRIPT_NAME", "")[len(here.prefix) :] + rule.rule
+
+
+def _listen_to_flask() -> Callable[[], object]:
+    """Be told of Flask's routes, if there is a Flask; how that ends."""
+    signals = sys.modules.get("flask.signals")
+    if signals is None or not hasattr(signals.request_started, "connect"):
+        return lambda: None
+    signals.request_started.connect(_flask_begins)
+    return lambda: signals.request_started.disconnect(_flask_begins)
 
 
 # -------------------------------------------------------------------------------------- a provider

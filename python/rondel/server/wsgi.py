@@ -128,7 +128,7 @@ class WSGI:
             try:
                 environ = template.copy()
                 fill(environ, scope, prefix)
-                # Where routes and views are found, by who asks for them.
+                # Where the inspector finds the view.
                 scope["rondel.environ"] = environ
                 environ["wsgi.input"] = source
                 if "HTTP_TRANSFER_ENCODING" in environ:
