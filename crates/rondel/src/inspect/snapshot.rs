@@ -255,8 +255,10 @@ impl Snapshot {
         }
         let at = object.at("requests");
         at.push('[');
-        for request in &self.requests {
-            separate_after(at, '[');
+        for (i, request) in self.requests.iter().enumerate() {
+            if i > 0 {
+                at.push(',');
+            }
             let (method, path) = super::requests::name_of(request);
             let _infallible = write!(at, "[{},", request.task);
             string(at, &method);
@@ -284,12 +286,6 @@ pub(super) fn name_of(coro: Ref<'_>) -> String {
 
 fn small(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn separate_after(out: &mut String, opening: char) {
-    if !out.ends_with(opening) {
-        out.push(',');
-    }
 }
 
 fn separate(out: &mut String) {
