@@ -198,7 +198,12 @@ fn attribute(obj: Ref<'_>, name: &CStr) -> Option<String> {
 #[must_use]
 pub fn own_attribute(obj: Ref<'_>, name: &CStr) -> Option<Obj> {
     // SAFETY: alive; for objects without a `__dict__` it is null, with an error set.
-    let dict = unsafe { Obj::from_owned(ffi::PyObject_GenericGetDict(obj.as_ptr(), std::ptr::null_mut())) };
+    let dict = unsafe {
+        Obj::from_owned(ffi::PyObject_GenericGetDict(
+            obj.as_ptr(),
+            std::ptr::null_mut(),
+        ))
+    };
     let dict = dict.map_err(crate::Raised::clear).ok()?;
     let name = value::intern(name).map_err(crate::Raised::clear).ok()?;
     let found = value::dict_get(dict.borrow(), name.borrow()).map_err(crate::Raised::clear);

@@ -133,14 +133,14 @@ class Telemetry:
             request = self._begin(scope, reply.waited)
             replying = _Reply(reply, request)
             token = self._attach(request.context)
-            here = _here.set(request)
+            here = _at_thread.set(request)
             try:
                 handler(scope, body, replying)  # type: ignore[arg-type]
             except BaseException as error:
                 request.failed(error)
                 raise
             finally:
-                _here.reset(here)
+                _at_thread.reset(here)
                 self._detach(token)
                 # One that goes to the loop instead has its span there.
                 if replying.bounced:
@@ -250,7 +250,7 @@ class _Request:
 
 
 # The request that a thread is at, here.
-_here: ContextVar[_Request | None] = ContextVar("rondel_otel", default=None)
+_at_thread: ContextVar[_Request | None] = ContextVar("rondel_otel", default=None)
 
 
 class _Measured:
@@ -424,7 +424,7 @@ def _flask_begins(_app: object, **_more: object) -> None:
     """Flask has matched a request: its rule, below what the application is mounted at."""
     from flask import request
 
-    here, rule = _here.get(), request.url_rule
+    here, rule = _at_thread.get(), request.url_rule
     if here is not None and rule is not None:
         here.route = request.environ.get("SCRIPT_NAME", "")[len(here.prefix) :] + rule.rule
 

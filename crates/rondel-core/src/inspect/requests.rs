@@ -171,7 +171,11 @@ impl Entry {
     /// Nanoseconds that its calls have run in threads so far.
     #[must_use]
     pub fn ran(&self, now: u64) -> u64 {
-        let present = if self.running > 0 { now.saturating_sub(self.since) } else { 0 };
+        let present = if self.running > 0 {
+            now.saturating_sub(self.since)
+        } else {
+            0
+        };
         self.ran + present
     }
 
@@ -448,7 +452,10 @@ mod tests {
         let (here, ended) = all();
         assert!(here.iter().all(|entry| entry.key != key));
         let last = ended.iter().find(|entry| entry.key == key).unwrap();
-        assert_eq!((last.status, last.hops, last.waited, last.ran(0)), (204, 1, 5, 10));
+        assert_eq!(
+            (last.status, last.hops, last.waited, last.ran(0)),
+            (204, 1, 5, 10)
+        );
 
         // A slot is used again when as many others have ended, not before.
         let others: Vec<Key> = (0..KEPT)

@@ -263,8 +263,10 @@ impl Known {
             .map(|entry| (entry.task, entry.key))
             .collect();
         let mut known = Known::default();
-        for home in super::running() {
-            known.look_at(&home, &wanted);
+        if !wanted.is_empty() {
+            for home in super::running() {
+                known.look_at(&home, &wanted);
+            }
         }
         for entry in entries {
             if let Some(scope) = scope_of(entry.key) {
@@ -277,29 +279,14 @@ impl Known {
         known
     }
 
-    /// From the end, where new tasks are added: see `snapshot`.
     fn look_at(&mut self, home: &Own<LoopBase>, wanted: &HashMap<u32, Key>) {
-        let mut at = home.tasks.borrow().len();
-        while at > 0 && self.by_slot.len() < wanted.len() {
-            peek::uncollected(|| {
-                for _ in 0..CHUNK {
-                    at = at.min(home.tasks.borrow().len());
-                    let Some(next) = at.checked_sub(1) else {
-                        return;
-                    };
-                    at = next;
-                    let task = home.tasks.borrow().get(at).and_then(|task| task.own());
-                    let Some(task) = task else { continue };
-                    if let Some(key) = wanted.get(&task.ids().own) {
-                        let (state, view) = look_at_task(home.inst(), task.inst());
-                        self.by_slot.insert(key.slot(), (*key, Some(state), view));
-                    }
-                }
-            });
-            if at > 0 {
-                gil::detached(std::thread::yield_now);
+        snapshot::each_task(home, CHUNK, |task| {
+            if let Some(key) = wanted.get(&task.ids().own) {
+                let (state, view) = look_at_task(home.inst(), task);
+                self.by_slot.insert(key.slot(), (*key, Some(state), view));
             }
-        }
+            self.by_slot.len() < wanted.len()
+        });
     }
 
     fn of(&self, key: Key) -> (Option<&'static str>, Option<&str>) {
@@ -431,12 +418,16 @@ fn told(
     array(object.at("recent"), ended, |entry, object| {
         describe_ended(entry, now, object);
     });
-    array(object.at("slow"), &requests::slow(), |(entry, view), object| {
-        describe_ended(entry, now, object);
-        if let Some(view) = view {
-            object.text("view", view);
-        }
-    });
+    array(
+        object.at("slow"),
+        &requests::slow(),
+        |(entry, view), object| {
+            describe_ended(entry, now, object);
+            if let Some(view) = view {
+                object.text("view", view);
+            }
+        },
+    );
     object.end();
     out
 }
@@ -487,7 +478,11 @@ fn seconds(object: &mut Object<'_>, name: &str, nanoseconds: u64) {
 
 fn inspect_requests(args: Args<'_>) -> PyRes<Obj> {
     let stacks = args.get(0).map_or(Ok(false), Ref::truthy)?;
-    value::str(&answer(if stacks { "requests stacks" } else { "requests" }))
+    value::str(&answer(if stacks {
+        "requests stacks"
+    } else {
+        "requests"
+    }))
 }
 
 /// `_request()`: the number of the request in whose course this runs; 0 for none.

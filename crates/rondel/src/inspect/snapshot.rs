@@ -62,26 +62,11 @@ impl Snapshot {
     /// Adds a loop and its tasks.
     pub(super) fn add(&mut self, home: &Own<LoopBase>) {
         self.describe_loop(home.inst());
-        let mut at = home.tasks.borrow().len();
         self.seen.clear();
-        while at > 0 {
-            peek::uncollected(|| {
-                for _ in 0..CHUNK {
-                    at = at.min(home.tasks.borrow().len());
-                    let Some(next) = at.checked_sub(1) else {
-                        return;
-                    };
-                    at = next;
-                    let task = home.tasks.borrow().get(at).and_then(|task| task.own());
-                    if let Some(task) = task {
-                        self.task(home.inst(), task.inst());
-                    }
-                }
-            });
-            if at > 0 {
-                gil::detached(std::thread::yield_now);
-            }
-        }
+        each_task(home, CHUNK, |task| {
+            self.task(home.inst(), task);
+            true
+        });
     }
 
     fn describe_loop(&mut self, home: Inst<'_, LoopBase>) {
@@ -270,6 +255,35 @@ impl Snapshot {
         object.number("omitted", self.omitted);
         object.end();
         out
+    }
+}
+
+/// Looks at a loop's tasks, from the end of its list, as long as `look` wants more; so many at a time, then
+/// the GIL is offered. No Python code runs meanwhile.
+pub(super) fn each_task(
+    home: &Own<LoopBase>,
+    chunk: usize,
+    mut look: impl FnMut(Inst<'_, Task>) -> bool,
+) {
+    let mut at = home.tasks.borrow().len();
+    while at > 0 {
+        peek::uncollected(|| {
+            for _ in 0..chunk {
+                at = at.min(home.tasks.borrow().len());
+                let Some(next) = at.checked_sub(1) else {
+                    return;
+                };
+                at = next;
+                let task = home.tasks.borrow().get(at).and_then(|task| task.own());
+                if task.is_some_and(|task| !look(task.inst())) {
+                    at = 0;
+                    return;
+                }
+            }
+        });
+        if at > 0 {
+            gil::detached(std::thread::yield_now);
+        }
     }
 }
 

@@ -296,7 +296,10 @@ fn task_of(stall: &Stall) -> Option<(Who, Key)> {
     });
     let name = super::snapshot::name_of(coro.borrow());
     let ids = task.ids();
-    Some(((ids.own, Task::shown_name(task), name, created), ids.request))
+    Some((
+        (ids.own, Task::shown_name(task), name, created),
+        ids.request,
+    ))
 }
 
 /// Calls the program's function in a thread of its own.
