@@ -132,7 +132,10 @@ impl Trip {
 }
 
 /// Scopes of the requests that threads answer as a whole, by their slots.
-static SCOPES: GilStatic<RefCell<Vec<Option<(Key, Obj)>>>> = GilStatic::new();
+static SCOPES: GilStatic<RefCell<Vec<Option<Scope>>>> = GilStatic::new();
+
+/// A request's scope, with the request that has the slot.
+type Scope = (Key, Obj);
 
 /// A whole request on a thread: with the GIL, on that thread.
 pub(crate) struct OnThread {
@@ -493,7 +496,7 @@ fn request_here(_args: Args<'_>) -> PyRes<Obj> {
 
 /// `_request_key()`: for `_belongs`.
 fn request_key(_args: Args<'_>) -> PyRes<Obj> {
-    value::int(here().to_bits().cast_signed())
+    value::int(here().to_bits() as i64)
 }
 
 /// `_belongs(task, key)`: the task is one of the request's whose `_request_key()` that was.
@@ -501,7 +504,7 @@ fn belongs(args: Args<'_>) -> PyRes<Obj> {
     if let [task, key] = args.positional()
         && let Some(task) = task.exact::<Task>()
     {
-        task.belongs_to(Key::from_bits(value::as_i64(*key)?.cast_unsigned()));
+        task.belongs_to(Key::from_bits(value::as_i64(*key)? as u64));
     }
     Ok(Obj::none())
 }
