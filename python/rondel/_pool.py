@@ -99,12 +99,13 @@ class ThreadPool(Executor):
         thread.start()
         self._threads[seat] = thread
 
-    def call(self, func: Callable[[], T]) -> "_rondel.Hop[T]":
+    def call(self, func: Callable[[], T], about: object = None) -> "_rondel.Hop[T]":
         """Have some thread call ``func``; from the running Rondel loop's thread.
 
-        Raises RuntimeError without such a loop, or when the pool is closed.
+        ``about`` is what the inspector shows as called, if that is another function. Raises
+        RuntimeError without such a loop, or when the pool is closed.
         """
-        return self.native.call(func)
+        return self.native.call(func, about)
 
     def post(self, func: Callable[[], object]) -> None:
         """Have some thread call ``func``; what it raises is reported as unraisable."""
@@ -166,9 +167,9 @@ class Pin(Executor):
         thread = self.thread
         return thread if thread is not None and deadlock.is_waiting(thread.ident) else None
 
-    def call(self, func: Callable[[], T]) -> "_rondel.Hop[T]":
+    def call(self, func: Callable[[], T], about: object = None) -> "_rondel.Hop[T]":
         """As ``ThreadPool.call``, on the pin's thread."""
-        return self.native.call(func)
+        return self.native.call(func, about)
 
     def post(self, func: Callable[[], object]) -> None:
         """As ``ThreadPool.post``, on the pin's thread."""

@@ -1,14 +1,19 @@
 """Trees of known shape come out exactly: who created whom, and what each task waits for."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 import rondel
 import rondel.inspect
+from rondel import bridge
 from rondel.inspect import Task
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -200,23 +205,70 @@ def blocks(release: threading.Event) -> None:
     release.wait()
 
 
-@pytest.mark.parametrize("way", ["to_thread", "run_in_executor"])
+class Gate:
+    """A bound method, and an object that can be called."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self.release = release
+
+    def waits(self) -> None:
+        blocks(self.release)
+
+    def __call__(self) -> None:
+        blocks(self.release)
+
+
+WAYS: dict[str, Callable[[threading.Event], Awaitable[Any]]] = {
+    "to_thread": lambda release: rondel.to_thread(blocks, release),
+    "run_in_executor": lambda release: rondel.get_running_loop().run_in_executor(
+        None, blocks, release
+    ),
+    "another executor": lambda release: rondel.get_running_loop().run_in_executor(
+        ANOTHER, blocks, release
+    ),
+    "sync_to_async": lambda release: sync_to_async(blocks)(release),
+    "any thread": lambda release: sync_to_async(blocks, thread_sensitive=False)(release),
+    "a partial": lambda release: rondel.to_thread(partial(partial(blocks), release)),
+    "its context": lambda release: rondel.get_running_loop().run_in_executor(
+        None, partial(contextvars.copy_context().run, blocks, release)
+    ),
+    "a method": lambda release: sync_to_async(Gate(release).waits)(),
+    "built in": lambda release: rondel.to_thread(release.wait),
+    "an object": lambda release: rondel.to_thread(Gate(release)),
+}
+NAMES = {
+    "a method": f"{__name__}.Gate.waits",
+    "built in": "threading.Event.wait",
+    "an object": "Gate",
+}
+CALLS = {
+    "sync_to_async": "SyncToAsync.__call__",
+    "any thread": "SyncToAsync.__call__",
+    "a method": "SyncToAsync.__call__",
+    "run_in_executor": "run_in_executor",
+    "another executor": "run_in_executor",
+    "its context": "run_in_executor",
+}
+ANOTHER = ThreadPoolExecutor(1)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_thread_s_function_is_named(way: str) -> None:
+    bridge.install()
+
     async def main() -> None:
         release = threading.Event()
 
         async def waits() -> None:
-            if way == "to_thread":
-                await rondel.to_thread(blocks, release)
-            else:
-                await rondel.get_running_loop().run_in_executor(None, blocks, release)
+            await WAYS[way](release)
 
         task = rondel.create_task(waits(), name="waits")
         await settle()
         wait = found()["waits"].waits_for
         release.set()
         assert wait is not None
-        assert (wait.kind, wait.call, wait.what) == ("thread", way, "blocks")
+        assert (wait.kind, wait.call) == ("thread", CALLS.get(way, "to_thread"))
+        assert wait.what == NAMES.get(way, f"{__name__}.blocks")
         await task
 
     run(main)

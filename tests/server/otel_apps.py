@@ -1,12 +1,18 @@
-"""Applications with OpenTelemetry's SDK, which keeps the spans that are finished for `/spans`."""
+"""Applications with OpenTelemetry's SDK, which keeps the spans that are finished for `/spans`, and
+counts for `/counted`.
+"""
 
 import asyncio
 import contextlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
-from opentelemetry import trace
+from flask import Flask, request
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 PATIENCE = 10.0
 exporter = InMemorySpanExporter()
@@ -23,6 +30,8 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 tracer = trace.get_tracer(__name__)
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
 
 
 def spans(key: str) -> bytes:
@@ -56,6 +65,46 @@ def told(span: Any) -> dict[str, Any]:
         "events": [event.name for event in span.events],
         "nanoseconds": span.end_time - span.start_time,
     }
+
+
+def counted() -> bytes:
+    """All that is measured: each instrument's unit, and attributes and value of its points."""
+    data = reader.get_metrics_data()
+    told: dict[str, Any] = {}
+    for resource in data.resource_metrics if data is not None else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                points = [
+                    (dict(point.attributes or {}), read(point)) for point in metric.data.data_points
+                ]
+                told[metric.name] = {"unit": metric.unit, "points": points}
+    return json.dumps(told).encode()
+
+
+def read(point: Any) -> Any:
+    if not hasattr(point, "bucket_counts"):
+        return point.value
+    return {"count": point.count, "sum": point.sum, "bounds": list(point.explicit_bounds)}
+
+
+async def told_counted(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(counted())
+
+
+async def stalls(request: Request) -> PlainTextResponse:
+    """Keeps the loop until a file is there."""
+    blocks(Path(request.query_params["file"]))
+    return PlainTextResponse("stalled")
+
+
+def blocks(go_on: Path) -> None:
+    while not go_on.exists():
+        time.sleep(0.005)
+
+
+async def threaded(request: Request) -> PlainTextResponse:
+    await asyncio.to_thread(time.sleep, 0)
+    return PlainTextResponse("by a thread")
 
 
 async def told_spans(request: Request) -> PlainTextResponse:
@@ -96,6 +145,9 @@ asgi = Starlette(
     routes=[
         Route("/spans", told_spans),
         Route("/items/{id}", item, methods=["GET", "POST"]),
+        Route("/counted", told_counted),
+        Route("/stalls", stalls),
+        Route("/threaded", threaded),
         Route("/fails", fails),
         Route("/lingers", lingers),
         Mount("/under", routes=[Route("/{id}", item)]),
@@ -110,8 +162,27 @@ def wsgi(environ: Any, start_response: Any) -> list[bytes]:
     if path == "/spans":
         start_response("200 OK", [("content-type", "text/plain")])
         return [spans(environ["QUERY_STRING"].removeprefix("of="))]
+    if path == "/counted":
+        start_response("200 OK", [("content-type", "application/json")])
+        return [counted()]
     if path == "/fails":
         raise ZeroDivisionError("the application's")
     with tracer.start_as_current_span("work"):
         start_response("503 Later" if path == "/later" else "200 OK", [])
     return [b"item"]
+
+
+flask = Flask(__name__)
+
+
+@flask.get("/spans")
+def spans_of_flask() -> bytes:
+    return spans(request.args["of"])
+
+
+@flask.get("/items/<int:number>")
+def item_of_flask(number: int) -> str:
+    return f"item {number}"
+
+
+mounted = DispatcherMiddleware(flask, {"/under": flask})

@@ -1,17 +1,21 @@
-"""`--otel`: a server span for each request, by OpenTelemetry, as the conventions want it."""
+"""`--otel`: a server span for each request, metrics, spans of stalls: by OpenTelemetry, as the
+conventions want them.
+"""
 
 import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.support import call, running
 from tests.server.h2wire import H2Wire
-from tests.server.wire import ROOT, SERVER, Served, command, serving
+from tests.server.wire import PATIENCE, ROOT, SERVER, Served, command, serving
 
 pytestmark = pytest.mark.skipif(SERVER != "rondel", reason="an option of Rondel's")
 
@@ -27,6 +31,11 @@ def asgi() -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def wsgi() -> Iterator[Served]:
     yield from traced("wsgi")
+
+
+@pytest.fixture(scope="module")
+def flask() -> Iterator[Served]:
+    yield from traced("mounted")
 
 
 @pytest.fixture(params=["asgi", "wsgi"])
@@ -187,6 +196,170 @@ def test_without_a_provider_the_environment_says_where_to_and_django_tells_route
     assert names == ["GET /error", "GET /page/<name>", "GET /page/<name>", "GET /waits"]
     assert '"error.type": "500"' in ended.output
     assert '"service.name": "named"' in ended.output
+
+
+# ----------------------------------------------------------------------------------- metrics
+
+
+Points = list[tuple[dict[str, Any], Any]]
+
+
+def points(served: Served, name: str, wanted: dict[str, Any] | None = None) -> Points:
+    """An instrument's points with these attributes."""
+    told = served.json("/counted").get(name, {"points": []})["points"]
+    return [
+        (attributes, value)
+        for attributes, value in told
+        if (wanted or {}).items() <= attributes.items()
+    ]
+
+
+def test_requests_are_measured_as_the_conventions_want_it(asgi: Served) -> None:
+    def count(**wanted: str) -> int:
+        found = points(asgi, name, {key.replace("_", "."): of for key, of in wanted.items()})
+        return sum(value["count"] for _, value in found)
+
+    name = "http.server.request.duration"
+    asgi.get("/items/1")  # there is one at least
+    assert asgi.json("/counted")[name]["unit"] == "s"
+    before = count(http_route="/items/{id}", error_type="503")
+    asgi.get("/items/2?code=503")
+    asgi.get("/items/3?code=503")
+    assert count(http_route="/items/{id}", error_type="503") == before + 2
+    late = {"http.route": "/items/{id}", "error.type": "503"}
+    [(attributes, value)] = points(asgi, name, late)
+    assert attributes == {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "http.route": "/items/{id}",
+        "http.response.status_code": 503,
+        "error.type": "503",
+        "network.protocol.version": "1.1",
+    }
+    assert 0 < value["sum"] < 60
+    assert value["bounds"][:3] == [0.005, 0.01, 0.025]
+    asgi.get("/fails")
+    assert count(error_type="ZeroDivisionError") >= 1
+    ask(asgi, "/items/4", method="BREW")
+    [(attributes, _)] = points(
+        asgi, name, {"http.request.method": "_OTHER", "http.route": "/items/{id}"}
+    )
+    assert attributes["http.response.status_code"] == 405
+    # The one that asks.
+    active = points(asgi, "http.server.active_requests", {"http.request.method": "GET"})
+    assert active == [({"http.request.method": "GET", "url.scheme": "http"}, 1)]
+
+
+def test_threads_requests_are_measured_as_well(wsgi: Served) -> None:
+    wsgi.get("/later")
+    until = time.monotonic() + PATIENCE
+    # A thread is done with a request after its client has the answer.
+    while True:
+        found = points(wsgi, "http.server.request.duration", {"http.response.status_code": 503})
+        [(_, active)] = points(wsgi, "http.server.active_requests")
+        if found and active == 1:
+            break
+        assert time.monotonic() < until, (found, active)
+    [(attributes, value)] = found
+    assert attributes["error.type"] == "503"
+    assert value["count"] >= 1
+
+
+def test_loops_and_threads_are_observed(asgi: Served) -> None:
+    def value(name: str) -> Any:
+        [(attributes, found)] = points(asgi, f"rondel.{name}")
+        assert list(attributes) == (["rondel.loop"] if name.startswith("loop") else [])
+        return found
+
+    calls, ran = value("pool.calls"), value("pool.run_time")
+    asgi.get("/threaded")
+    # Collections within a tenth of a second share what they see.
+    until = time.monotonic() + PATIENCE
+    while value("pool.calls") < calls + 1:
+        assert time.monotonic() < until
+    assert value("pool.threads") >= 1
+    assert value("pool.run_time") >= ran
+    assert value("pool.wait_time") > 0
+    assert value("pool.queued") == 0
+    assert 0 <= value("loop.busy") <= 1
+    assert 0 <= value("loop.lag") < 60
+    assert value("loop.tasks") >= 1
+    assert value("loop.steps") > 10
+
+
+def test_metrics_go_where_the_environment_says() -> None:
+    words = command("tests.server.apps:app", "--port", "0", "--otel")
+    env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "console"}
+    with running(words, ROOT, **env) as process:
+        port = int(process.wait_for(r"serving .*on http://127\.0\.0\.1:(\d+)")[1])
+        Served(process, ("127.0.0.1", port)).get("/hello")
+        process.signal(signal.SIGTERM)
+        ended = process.end()
+    assert ended.status == 0, ended.errors
+    assert '"name": "http.server.request.duration"' in ended.output
+    assert '"name": "rondel.pool.calls"' in ended.output
+
+
+def test_a_metrics_exporter_that_is_not_there_is_told() -> None:
+    words = command("tests.server.apps:app", "--port", "0", "--otel")
+    env = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "nonsense"}
+    ended = call(words, ROOT, env=env)
+    assert ended.status == 2
+    assert "no exporter 'nonsense' is installed (OTEL_METRICS_EXPORTER)" in ended.errors
+
+
+# ------------------------------------------------------------------------- stalls, routes
+
+
+def test_a_stall_is_a_span_within_its_request_s(tmp_path: Path, key: str) -> None:
+    go_on = tmp_path / "go-on"
+    words = command("tests.server.otel_apps:asgi", "--port", "0", "--otel")
+    env = {"RONDEL_INSPECT": "1", "XDG_RUNTIME_DIR": str(tmp_path)}
+    with running(words, ROOT, **env) as process:
+        port = int(process.wait_for(r"serving .*on http://127\.0\.0\.1:(\d+)")[1])
+        served = Served(process, ("127.0.0.1", port))
+        with served.connect() as wire:
+            wire.send(f"GET /stalls?key={key}&file={go_on} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            # It was told while it lasts.
+            process.wait_for(r"the request: GET /stalls ")
+            go_on.touch()
+            assert wire.response().body == b"stalled"
+        until = time.monotonic() + PATIENCE
+        while not (inner := spans(served, key)[1]):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        own, [stall] = spans(served, key)[0], inner
+        [(_, count)] = points(served, "rondel.loop.stalls")
+        process.signal(signal.SIGTERM)
+        assert process.end().status == 0
+    assert (stall["name"], stall["parent"], stall["trace"]) == (
+        "rondel.stall",
+        own["id"],
+        own["trace"],
+    )
+    told = stall["attributes"]
+    assert (told["http.request.method"], told["url.path"]) == ("GET", "/stalls")
+    assert told["rondel.view"] == "tests.server.otel_apps.stalls"
+    assert "blocks (" in told["code.stacktrace"]
+    assert told["code.line.number"] > 0
+    # It ends with the stall, within the request.
+    assert 100_000_000 <= stall["nanoseconds"] <= own["nanoseconds"] + 100_000_000
+    assert count == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("/items/1", "GET /items/<int:number>"),
+        ("/under/items/1", "GET /under/items/<int:number>"),
+        ("/nowhere", "GET"),
+    ],
+)
+def test_flask_tells_routes(flask: Served, key: str, target: str, name: str) -> None:
+    flask.get(f"{target}?key={key}")
+    own, _ = spans(flask, key)
+    assert own["name"] == name
+    assert own["attributes"].get("http.route") == (name.partition(" ")[2] or None)
 
 
 def test_an_exporter_that_is_not_there_is_told() -> None:

@@ -123,6 +123,93 @@ pub fn function_name(obj: Ref<'_>) -> Option<String> {
     text(name.ok()?.borrow())
 }
 
+/// Functions within functions that [`callable_name`] looks into.
+const NESTED: usize = 8;
+
+/// What a function is called, with its module (`shelf.views.index`); of a bound method its function, of a
+/// `functools.partial` what it calls, of a class the class. None for other objects: what they are called by
+/// would have to be asked of them.
+#[must_use]
+pub fn callable_name(obj: Ref<'_>) -> Option<String> {
+    let mut at = obj.own();
+    for _ in 0..NESTED {
+        let here = at.borrow();
+        let ty = here.type_ptr();
+        if std::ptr::eq(ty, &raw const ffi::PyFunction_Type) {
+            return qualified(here);
+        }
+        // SAFETY: alive; checks of types alone.
+        let (builtin, class) = unsafe {
+            let builtin = ffi::PyCFunction_CheckExact(here.as_ptr()) != 0;
+            (builtin, ffi::PyType_CheckExact(here.as_ptr()) != 0)
+        };
+        if builtin || class {
+            return qualified(here);
+        }
+        // Another class of that name is looked into to no avail.
+        at = match value::type_name(here).as_str() {
+            "method" => referent(here, is_function)?,
+            "partial" => within_partial(here)?,
+            _ => return None,
+        };
+    }
+    None
+}
+
+fn is_function(obj: Ref<'_>) -> bool {
+    // SAFETY: alive; checks of types alone.
+    let builtin = unsafe { ffi::PyCFunction_CheckExact(obj.as_ptr()) != 0 };
+    builtin || std::ptr::eq(obj.type_ptr(), &raw const ffi::PyFunction_Type)
+}
+
+/// What a partial calls: its function, but for `Context.run`, which calls its first argument.
+fn within_partial(partial: Ref<'_>) -> Option<Obj> {
+    let class = partial.type_of();
+    let func = referent(partial, |inner| !inner.is(class) && inner.is_callable())?;
+    if function_name_of_builtin(func.borrow()).as_deref() != Some("Context.run") {
+        return Some(func);
+    }
+    let args = referent(partial, value::is_tuple)?;
+    referent(args.borrow(), |inner| inner.is_callable())
+}
+
+fn function_name_of_builtin(obj: Ref<'_>) -> Option<String> {
+    // SAFETY: alive; a check of its type.
+    let builtin = unsafe { ffi::PyCFunction_CheckExact(obj.as_ptr()) != 0 };
+    builtin.then(|| attribute(obj, c"__qualname__")).flatten()
+}
+
+fn qualified(obj: Ref<'_>) -> Option<String> {
+    let name = attribute(obj, c"__qualname__")?;
+    match attribute(obj, c"__module__").as_deref() {
+        None | Some("builtins" | "__main__") => Some(name),
+        Some(module) => Some(format!("{module}.{name}")),
+    }
+}
+
+/// An attribute that is text. Of objects that run no Python code for it.
+fn attribute(obj: Ref<'_>, name: &CStr) -> Option<String> {
+    let name = value::intern(name).map_err(crate::Raised::clear).ok()?;
+    let found = call::getattr(obj, name.borrow()).map_err(crate::Raised::clear);
+    text(found.ok()?.borrow())
+}
+
+/// What an instance of a class of Python has under this name, in its `__dict__`; its class is not asked.
+#[must_use]
+pub fn own_attribute(obj: Ref<'_>, name: &CStr) -> Option<Obj> {
+    // SAFETY: alive; for objects without a `__dict__` it is null, with an error set.
+    let dict = unsafe {
+        Obj::from_owned(ffi::PyObject_GenericGetDict(
+            obj.as_ptr(),
+            std::ptr::null_mut(),
+        ))
+    };
+    let dict = dict.map_err(crate::Raised::clear).ok()?;
+    let name = value::intern(name).map_err(crate::Raised::clear).ok()?;
+    let found = value::dict_get(dict.borrow(), name.borrow()).map_err(crate::Raised::clear);
+    found.ok().flatten().map(Ref::own)
+}
+
 /// The text of a str as it can be written down; none for anything else.
 #[must_use]
 pub fn text(obj: Ref<'_>) -> Option<String> {

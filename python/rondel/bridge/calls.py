@@ -109,7 +109,7 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
         thread = executor.waiting_thread() if isinstance(executor, Pin) else None
         try:
             if isinstance(executor, (Pin, ThreadPool, GateExecutor)):
-                hop = executor.call(work)
+                hop = executor.call(work, func)
             else:
                 hop = Borrowed(loop.run_in_executor(executor, work))
             watch = deadlock.watch(loop, thread, func) if thread else None
@@ -131,6 +131,7 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
             deadlock_context.set(False)
 
     call.__name__, call.__qualname__ = "__call__", "SyncToAsync.__call__"
+    call.__code__ = call.__code__.replace(co_name="__call__", co_qualname=call.__qualname__)
     return call
 
 

@@ -56,14 +56,14 @@ class GateExecutor(Executor):
         if threading.current_thread() is self._thread:
             raise RuntimeError("You cannot submit onto CurrentThreadExecutor from its own thread")
 
-    def call(self, func: Callable[[], Any]) -> Any:
+    def call(self, func: Callable[[], Any], about: object = None) -> Any:
         """Have the waiting thread call it, or the next one out that still waits; the ``Hop``."""
         self._check_thread()
-        hop = self._gate.call(func)
+        hop = self._gate.call(func, about)
         if hop is not None:
             return hop
         if isinstance(self._outer, GateExecutor):
-            return self._outer.call(func)
+            return self._outer.call(func, about)
         if self._outer is None:
             raise self._refuse()
         # asgiref's own kind, from a thread of a stock loop.
@@ -166,7 +166,7 @@ def sync_wait(sync: ModuleType) -> Callable[..., Any]:
                     outcome, sys.exc_info(), task_context, context, *args, **kwargs
                 )
             try:
-                loop.call_soon_threadsafe(loop.create_task, wrapped)
+                loop.call_soon_threadsafe(_begin, loop, wrapped, _rondel._request_key())
             except RuntimeError:
                 # Closed in this moment: as if there had been none.
                 _never_mind(wrapped, awaitable)
@@ -178,7 +178,13 @@ def sync_wait(sync: ModuleType) -> Callable[..., Any]:
         return outcome.take()
 
     call.__name__, call.__qualname__ = "__call__", "AsyncToSync.__call__"
+    call.__code__ = call.__code__.replace(co_name="__call__", co_qualname=call.__qualname__)
     return call
+
+
+def _begin(loop: EventLoop, coroutine: Any, request: int) -> None:
+    """Run it on the loop, as a task of the request that waits for it."""
+    _rondel._belongs(loop.create_task(coroutine), request)
 
 
 def _loop_runs_here() -> bool:

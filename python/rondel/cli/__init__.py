@@ -24,6 +24,7 @@ commands:
   tree     show what each task of a process waits for
   top      watch a process: its loops, tasks, requests, threads, stalls
   stalls   show what has kept a process's loops from running
+  requests show what a process's server is answering, and has answered
   trace    record a process for some seconds, for Perfetto or as a drawing
   web      a web page that shows a process: tasks, timeline, loops, requests
 
@@ -89,6 +90,12 @@ def _stalls(arguments: list[str]) -> int:
     return stalls(arguments)
 
 
+def _requests(arguments: list[str]) -> int:
+    from rondel.cli.requests import requests
+
+    return requests(arguments)
+
+
 def _trace(arguments: list[str]) -> int:
     from rondel.cli.trace import main as trace_main
 
@@ -110,6 +117,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "tree": _tree,
     "top": _top,
     "stalls": _stalls,
+    "requests": _requests,
     "trace": _trace,
     "web": _web,
 }

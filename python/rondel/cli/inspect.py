@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rondel.cli.inspect_client import InspectError, ask, processes
-from rondel.inspect._model import LoopWindow, age_of, read_stall, read_stats
+from rondel.inspect._model import LoopWindow, age_of, printable, read_stall, read_stats
 from rondel.inspect._text import tree_lines
 
 __all__ = [
@@ -105,15 +105,8 @@ def guarded(command: str, work: Callable[[], int]) -> int:
         return 0
 
 
-def printable(text: str) -> str:
-    """The text with all that could act on a terminal escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def write(lines: Iterable[str]) -> None:
-    """Writes lines to stdout, with all that could act on a terminal escaped."""
+    """Write lines to stdout, with all that could act on a terminal escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     for text in lines:
         # A name, a path: only what prints goes to the terminal as it is.

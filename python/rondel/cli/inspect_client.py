@@ -1,4 +1,4 @@
-"""The asking side of the inspector's socket, for the commands ``ps``, ``tree`` and ``stalls``.
+"""The asking side of the inspector's socket, for ``ps``, ``tree``, ``stalls``, ``requests`` ...
 
 The protocol is described in ``crates/rondel-core/src/inspect/service.rs``. Every failure is an
 ``InspectError`` whose message says what to do.

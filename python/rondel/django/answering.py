@@ -140,9 +140,10 @@ class Answering(ASGIHandler):
 async def _complete(pin: DatabasePin, context: contextvars.Context, work: Callable[[], Any]) -> Any:
     """What a thread makes of it. A sync call cannot be broken off: a cancel waits for its end."""
     loop = asyncio.get_running_loop()
+    about = work
     if (watcher := observe.current) is not None:
         work = watcher.hop(work, work)
-    call = pin.run(loop, partial(context.run, work))
+    call = pin.run(loop, partial(context.run, work), about)
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:

@@ -59,10 +59,10 @@ class DatabasePin(Pin):
         self.native, self._pool = made.native, made._pool
         return partial(_begin, work)
 
-    def call(self, func: Callable[[], Any]) -> Any:
+    def call(self, func: Callable[[], Any], about: object = None) -> Any:
         """See ``Pin.call``."""
         work = self._first(func)
-        return self.native.call(work)
+        return self.native.call(work, func if about is None else about)
 
     def post(self, func: Callable[[], object]) -> None:
         """See ``Pin.post``."""
@@ -75,11 +75,11 @@ class DatabasePin(Pin):
         return super().submit(work)
 
     def run(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], about: object = None
     ) -> "asyncio.Future[Any]":
-        """Have the thread do it; on any loop."""
+        """Have the thread do it; on any loop. ``about``: see ``Pin.call``."""
         if isinstance(loop, EventLoop):
-            return self.call(work).wait()  # type: ignore[no-any-return]
+            return self.call(work, about).wait()  # type: ignore[no-any-return]
         return loop.run_in_executor(self, work)
 
     def release(self, scope: MutableMapping[str, Any]) -> None:

@@ -6,7 +6,8 @@
         print(task.name, task.state, task.waits_for)
     print(rondel.inspect.tree())
 
-The same from outside: ``rondel ps``, ``rondel tree PID``, ``rondel stalls PID``.
+The same from outside: ``rondel ps``, ``rondel tree PID``, ``rondel stalls PID``,
+``rondel requests PID``.
 
 Every function may be called from any thread, on or off a loop, and sees all Rondel loops that run
 in the process. Nothing of the program is run for it (no ``__repr__``), and nothing is kept alive. A
@@ -19,19 +20,33 @@ import json
 from typing import Any
 
 from rondel import _rondel
-from rondel.inspect._model import Frame, LoopStats, LoopWindow, Stall, Task, Tree, Wait
+from rondel.inspect._model import (
+    Frame,
+    LoopStats,
+    LoopWindow,
+    Request,
+    Stall,
+    StallRequest,
+    Task,
+    Tree,
+    Wait,
+)
 from rondel.inspect._stalls import StallHandler, on_stall
 
 __all__ = [
     "Frame",
     "LoopStats",
     "LoopWindow",
+    "Request",
     "Stall",
     "StallHandler",
+    "StallRequest",
     "Task",
     "Tree",
     "Wait",
+    "ended_requests",
     "on_stall",
+    "requests",
     "stalls",
     "stats",
     "tasks",
@@ -74,3 +89,22 @@ def stalls() -> list[Stall]:
     from rondel.inspect._model import read_stall
 
     return [read_stall(one) for one in json.loads(_rondel._inspect_stalls())["stalls"]]
+
+
+def requests(*, stacks: bool = False) -> list[Request]:
+    """The requests that servers of this process are answering, in the order in which they came.
+
+    With ``stacks`` those that a thread is at have its stack. Empty with ``RONDEL_INSPECT=0``.
+    """
+    from rondel.inspect._model import read_requests
+
+    return read_requests(json.loads(_rondel._inspect_requests(stacks)))
+
+
+def ended_requests() -> list[Request]:
+    """The last 256 requests that have ended, and the last 64 that took 0.1 s or more; those that
+    ended first in front.
+    """
+    from rondel.inspect._model import read_ended
+
+    return read_ended(json.loads(_rondel._inspect_requests()))

@@ -11,11 +11,16 @@ __all__ = [
     "Frame",
     "LoopStats",
     "LoopWindow",
+    "Request",
     "Stall",
+    "StallRequest",
     "Task",
     "Tree",
     "Wait",
     "age_of",
+    "lag_at",
+    "read_ended",
+    "read_requests",
     "read_tasks",
 ]
 
@@ -99,6 +104,8 @@ class Task:
     created: Frame | None = None
     #: Seconds since it was created, to within a second or so; None if that is not known.
     age: float | None = None
+    #: The number of the request in whose course it was created, while that is being answered.
+    request: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +206,61 @@ def lag_at(counts: tuple[int, ...], share: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request that a server of this process answers, or has answered."""
+
+    #: Its number among all requests of the process.
+    id: int
+    method: str
+    #: As it came, without its query string; cut at some 100 bytes, with ``…`` then.
+    path: str
+    #: ``queued`` (for its turn, or for a thread), ``loop`` (its task runs or is about to),
+    #: ``waiting`` (its task waits), ``thread`` (a thread is at it), ``ended``.
+    state: str
+    #: Seconds since it came, or in all.
+    seconds: float
+    #: The view that it has come to: ``shelf.views.index``. Django's, Starlette's, FastAPI's and
+    #: Flask's are known; of one that has ended, if it took 0.1 s or more.
+    view: str | None = None
+    #: The id of the task that answers it; None if a thread does.
+    task: int | None = None
+    #: Calls in threads made in its course: ``sync_to_async``, ``to_thread``, ``run_in_executor``,
+    #: and a request that a thread answers as a whole.
+    hops: int = 0
+    #: Seconds that these have waited for a thread, and run there.
+    hop_wait: float = 0.0
+    thread_run: float = 0.0
+    #: ``threading.get_ident()`` of the thread that is at it.
+    thread: int | None = None
+    #: The stack of that thread, innermost first, if it was asked for.
+    stack: tuple[Frame, ...] = ()
+    #: Of one that has ended; 499 if the client left before there was one, None if it was dropped.
+    status: int | None = None
+    websocket: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StallRequest:
+    """The request in whose course a loop has stalled."""
+
+    id: int
+    method: str
+    path: str
+    view: str | None = None
+
+    def __str__(self) -> str:
+        view = f" ({self.view})" if self.view is not None else ""
+        return printable(f"{self.method} {self.path}{view}")
+
+
+def printable(text: str) -> str:
+    """With what would act on a terminal, or end a line of a log, written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@dataclass(frozen=True, slots=True)
 class Stall:
     """A step that kept a loop from everything else."""
 
@@ -221,6 +283,8 @@ class Stall:
     coro: str | None = None
     #: ``file:line`` where the task was created, if ``rondel.watch_tasks()`` was on then.
     created: str | None = None
+    #: The request that the task is of.
+    request: StallRequest | None = None
 
     def __str__(self) -> str:
         who = f"task {self.name!r} ({self.coro})" if self.name is not None else "a callback"
@@ -231,6 +295,8 @@ class Stall:
             lines[0] += f" (the longest of {self.count})"
         if self.native:
             lines.append("  the GIL is held by native code")
+        if self.request is not None:
+            lines.append(f"  the request: {self.request}")
         if self.created:
             lines.append(f"  the task was created at {self.created}")
         for frame in self.stack:
@@ -265,6 +331,7 @@ def read_tasks(data: dict[str, Any]) -> list[Task]:
             cancels=task.get("cancels", 0),
             created=Frame(*task["created"]) if "created" in task else None,
             age=age_of(task["id"], ages),
+            request=task.get("request"),
         )
         for task in data["tasks"]
     ]
@@ -291,11 +358,36 @@ def read_stats(data: dict[str, Any]) -> list[LoopStats]:
     return found
 
 
+def _known(cls: type, data: dict[str, Any], *but: str) -> dict[str, Any]:
+    """What a class has fields for: later versions may tell more."""
+    names = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    return {key: value for key, value in data.items() if key in names and key not in but}
+
+
 def read_stall(data: dict[str, Any]) -> Stall:
     """One stall."""
-    names = Stall.__dataclass_fields__
-    known = {key: value for key, value in data.items() if key in names and key != "stack"}
-    return Stall(stack=tuple(Frame(*frame) for frame in data["stack"]), **known)
+    stack = tuple(Frame(*frame) for frame in data["stack"])
+    told = data.get("request")
+    request = None if told is None else StallRequest(**_known(StallRequest, told))
+    return Stall(stack=stack, request=request, **_known(Stall, data, "stack", "request"))
+
+
+def read_requests(data: dict[str, Any]) -> list[Request]:
+    """Those that are being answered."""
+    return [_request(one, one["state"], one["age"]) for one in data["requests"]]
+
+
+def read_ended(data: dict[str, Any]) -> list[Request]:
+    """Those that have ended, the one that ended first in front; the slow ones with their views."""
+    found = {one["id"]: one for kind in ("recent", "slow") for one in data[kind]}
+    ended = sorted(found.values(), key=lambda one: -one["ago"])
+    return [_request(one, "ended", one["seconds"]) for one in ended]
+
+
+def _request(data: dict[str, Any], state: str, seconds: float) -> Request:
+    known = _known(Request, data, "stack", "state", "seconds")
+    stack = tuple(Frame(*frame) for frame in data.get("stack", ()))
+    return Request(state=state, seconds=seconds, stack=stack, **known)
 
 
 class Tree:

@@ -26,6 +26,10 @@ def tree_lines(data: Snapshot, keep: Callable[[Raw], bool] | None = None) -> Ite
     shown = sorted(
         (task for task in data["tasks"] if keep is None or keep(task)), key=lambda task: task["id"]
     )
+    answers = {task: (method, path) for task, method, path in data.get("requests", ())}
+    for task in shown:
+        if task["id"] in answers:
+            task["answers"] = " ".join(answers[task["id"]])
     for loop in data["loops"]:
         own = [task for task in shown if task["loop"] == loop["id"]]
         of_all = "" if len(own) == loop["tasks"] else f" of {loop['tasks']}"
@@ -93,7 +97,8 @@ def _title(group: list[Raw]) -> str:
     first = group[0]
     cancels = ", cancelled" if first.get("cancels") else ""
     if len(group) == 1:
-        return f"{first['name']}  {first['coro']}  [{first['state']}{cancels}]"
+        answers = f"  {first['answers']}" if "answers" in first else ""
+        return f"{first['name']}  {first['coro']}  [{first['state']}{cancels}]{answers}"
     return f"{len(group)} × {first['coro']}  [{first['state']}{cancels}]  ({names_of(group)})"
 
 

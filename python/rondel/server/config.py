@@ -486,7 +486,7 @@ class Config:
         False,
         kinds.flag,
         "logs",
-        "an OpenTelemetry span for each request: by the program's provider, or as OTEL_* says",
+        "OpenTelemetry's spans and metrics: by the program's providers, or as OTEL_* says",
     )
     health_port: int | None = option(
         None,

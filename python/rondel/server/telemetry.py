@@ -1,4 +1,5 @@
-"""OpenTelemetry: a server span for each request, by the library (`--otel`).
+"""OpenTelemetry: a server span for each request, by the library (`--otel`); its metrics are
+`otel_metrics`, spans of stalls `otel_stalls`.
 
     traceparent ─► propagator ─► span, current while the application runs ─► status, error, end
 
@@ -15,19 +16,21 @@ response counts for nothing and its exceptions are seen all the same.
 import importlib.util
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from rondel import _rondel
 from rondel.server.config import ASGIApp, Message, Receive, Scope, Send
 from rondel.server.errors import UsageError
+from rondel.server.otel_metrics import Meters, exporter_of, meters
+from rondel.server.otel_stalls import StallSpans
 from rondel.server.sends import PassesFiles
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
-
-    from rondel import _rondel
 
 __all__ = ["Telemetry", "check"]
 
@@ -67,7 +70,8 @@ class Telemetry:
         import rondel
 
         provider = trace.get_tracer_provider()
-        if isinstance(provider, trace.ProxyTracerProvider):
+        ours = isinstance(provider, trace.ProxyTracerProvider)
+        if ours:
             provider = _by_environment()
             trace.set_tracer_provider(provider)
         self._tracer = provider.get_tracer(
@@ -79,6 +83,21 @@ class Telemetry:
         self._trace = trace
         # A `Getter` by its looks: the class of that name would have to be imported.
         self._headers: Any = _Headers()
+        self._meters = meters(ours=ours)
+        # Those whose application runs, by the inspector's numbers.
+        self._here: dict[int, _Request] = {}
+        self._deaf = _listen_to_flask()
+        count = (lambda: None) if self._meters is None else self._meters.stalled
+        self._stalls = StallSpans(self._tracer, self._context_of, count)
+
+    def close(self) -> None:
+        """The server has stopped."""
+        self._stalls.close()
+        self._deaf()
+
+    def _context_of(self, number: int) -> Any:
+        request = self._here.get(number)
+        return None if request is None else request.context
 
     # ------------------------------------------------------------------------------ the two ways
 
@@ -90,6 +109,8 @@ class Telemetry:
                 await app(scope, receive, send)
                 return
             request = self._begin(scope, 0.0)
+            number = _rondel._request()
+            self._here[number] = request
             token = self._attach(request.context)
             try:
                 await app(scope, receive, _Sending(request, send).send)
@@ -98,28 +119,33 @@ class Telemetry:
                 raise
             finally:
                 self._detach(token)
+                self._here.pop(number, None)
                 request.end(scope)
 
         return traced
 
     def on_threads(
-        self, handler: "Callable[[Scope, Any, _rondel.Reply], object]"
-    ) -> "Callable[[Scope, Any, _rondel.Reply], None]":
+        self, handler: Callable[[Scope, Any, _rondel.Reply], object]
+    ) -> Callable[[Scope, Any, _rondel.Reply], None]:
         """What the server calls on threads for whole requests, likewise."""
 
         def traced(scope: Scope, body: Any, reply: Any) -> None:
             request = self._begin(scope, reply.waited)
             replying = _Reply(reply, request)
             token = self._attach(request.context)
+            here = _at_thread.set(request)
             try:
                 handler(scope, body, replying)  # type: ignore[arg-type]
             except BaseException as error:
                 request.failed(error)
                 raise
             finally:
+                _at_thread.reset(here)
                 self._detach(token)
                 # One that goes to the loop instead has its span there.
-                if not replying.bounced:
+                if replying.bounced:
+                    request.bounced()
+                else:
                     request.end(scope)
 
         return traced
@@ -130,31 +156,49 @@ class Telemetry:
         """``waited``: seconds since the request came."""
         parent = self._extract(scope["headers"], getter=self._headers)
         method = _method(scope)
+        attributes = _attributes(scope, method)
+        began = time.time_ns() - int(waited * 1e9)
         span = self._tracer.start_span(
             method if method in _METHODS else "HTTP",
             context=parent,
             kind=self._trace.SpanKind.SERVER,
-            attributes=_attributes(scope, method),
-            start_time=time.time_ns() - int(waited * 1e9),
+            attributes=attributes,
+            start_time=began,
         )
-        return _Request(span, self._current(span, parent), scope, self._trace)
+        request = _Request(span, self._current(span, parent), scope, self._trace)
+        if self._meters is not None and scope["type"] == "http":
+            request.measured = _Measured(self._meters, attributes, began)
+        return request
 
 
 class _Request:
     """A request's span, and what becomes of the request."""
 
-    __slots__ = ("_error", "_prefix", "_span", "_trace", "context", "ended", "status")
+    __slots__ = (
+        "_error",
+        "_span",
+        "_trace",
+        "context",
+        "ended",
+        "measured",
+        "prefix",
+        "route",
+        "status",
+    )
 
     def __init__(self, span: "Span", context: Any, scope: Scope, trace: Any) -> None:
         self._span = span
         self._trace = trace
         self._error: BaseException | None = None
         # Routers add to it, in the same scope.
-        self._prefix: str = scope.get("root_path", "")
+        self.prefix: str = scope.get("root_path", "")
+        # What a framework has told that does not note it in the scope.
+        self.route: str | None = None
         self.context = context
         self.status = 0
         # When the response was complete, in nanoseconds.
         self.ended: int | None = None
+        self.measured: _Measured | None = None
 
     def failed(self, error: BaseException) -> None:
         """The application has raised."""
@@ -163,27 +207,68 @@ class _Request:
             # What the server answers in that case.
             self.status = 500 if isinstance(error, Exception) else 0
 
+    def bounced(self) -> None:
+        """It is the loop's."""
+        if self.measured is not None:
+            self.measured.end(None, {})
+
     def end(self, scope: Scope) -> None:
-        span = self._span
-        if span.is_recording():
-            if route := _route(scope, self._prefix):
-                span.set_attribute("http.route", route)
-                method = _method(scope)
-                span.update_name(f"{method if method in _METHODS else 'HTTP'} {route}")
-            if self.status:
-                span.set_attribute("http.response.status_code", self.status)
-            error = self._error
-            if error is not None:
-                kind = type(error)
-                span.record_exception(error)
-                self._fail(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
-            elif self.status >= 500:
-                self._fail(str(self.status))
+        span, measured = self._span, self.measured
+        recording = span.is_recording()
+        if recording or measured is not None:
+            outcome = self._outcome(scope)
+            if measured is not None:
+                measured.end(self.ended or time.time_ns(), outcome)
+            if recording:
+                self._tell(span, scope, outcome)
         span.end(self.ended)
 
-    def _fail(self, kind: str) -> None:
-        self._span.set_attribute("error.type", kind)
-        self._span.set_status(self._trace.StatusCode.ERROR)
+    def _outcome(self, scope: Scope) -> dict[str, Any]:
+        """The attributes that are known at the end."""
+        known: dict[str, Any] = {}
+        if route := self.route or _route(scope, self.prefix):
+            known["http.route"] = route
+        if self.status:
+            known["http.response.status_code"] = self.status
+        if self._error is not None:
+            kind = type(self._error)
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            known["error.type"] = name.removeprefix("builtins.")
+        elif self.status >= 500:
+            known["error.type"] = str(self.status)
+        return known
+
+    def _tell(self, span: "Span", scope: Scope, outcome: dict[str, Any]) -> None:
+        span.set_attributes(outcome)
+        if route := outcome.get("http.route"):
+            method = _method(scope)
+            span.update_name(f"{method if method in _METHODS else 'HTTP'} {route}")
+        if self._error is not None:
+            span.record_exception(self._error)
+        if "error.type" in outcome:
+            span.set_status(self._trace.StatusCode.ERROR)
+
+
+# The request that a thread is at, here.
+_at_thread: ContextVar[_Request | None] = ContextVar("rondel_otel", default=None)
+
+
+class _Measured:
+    """What metrics are told of a request."""
+
+    __slots__ = ("_began", "_kept", "_meters", "_protocol")
+
+    def __init__(self, meters: Meters, attributes: Mapping[str, Any], began: int) -> None:
+        self._meters = meters
+        self._kept = meters.begins(attributes)
+        self._protocol = attributes["network.protocol.version"]
+        self._began = began
+
+    def end(self, at: int | None, outcome: Mapping[str, Any]) -> None:
+        """``at``: nanoseconds since 1970; None: it is answered elsewhere."""
+        seconds = None if at is None else max(at - self._began, 0) * 1e-9
+        more = {**outcome, "network.protocol.version": self._protocol}
+        self._meters.ends(self._kept, seconds, more)
 
 
 class _Sending(PassesFiles):
@@ -335,6 +420,24 @@ def _route(scope: Mapping[str, Any], prefix: str) -> str | None:
     return mounted + path
 
 
+def _flask_begins(_app: object, **_more: object) -> None:
+    """Flask has matched a request: its rule, below what the application is mounted at."""
+    from flask import request
+
+    here, rule = _at_thread.get(), request.url_rule
+    if here is not None and rule is not None:
+        here.route = request.environ.get("SCRIPT_NAME", "")[len(here.prefix) :] + rule.rule
+
+
+def _listen_to_flask() -> Callable[[], object]:
+    """Be told of Flask's routes, if there is a Flask; how that ends."""
+    signals = sys.modules.get("flask.signals")
+    if signals is None or not hasattr(signals.request_started, "connect"):
+        return lambda: None
+    signals.request_started.connect(_flask_begins)
+    return lambda: signals.request_started.disconnect(_flask_begins)
+
+
 # -------------------------------------------------------------------------------------- a provider
 
 
@@ -353,20 +456,11 @@ def _by_environment() -> "TracerProvider":
     for name in (name.strip() for name in names.split(",")):
         if name == "none":
             continue
-        found = list(entry_points(group="opentelemetry_traces_exporter", name=_entry(name)))
-        if not found:
+        make = exporter_of("traces", name)
+        if make is None:
             raise UsageError(
                 f"otel: no exporter {name!r} is installed (OTEL_TRACES_EXPORTER); "
                 f"{INSTALL} has otlp"
             )
-        provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
+        provider.add_span_processor(BatchSpanProcessor(make()))
     return provider
-
-
-def _entry(name: str) -> str:
-    if name != "otlp":
-        return name
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", ""
-    )
-    return "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"

@@ -20,6 +20,7 @@ from rondel.server.wsgi import SPOOL, WSGI
 
 if TYPE_CHECKING:
     from rondel.django.tax import Tax
+    from rondel.server.telemetry import Telemetry
 
 __all__ = ["USUAL_THREADS", "Blocking", "Threads", "hybrid_of", "with_hybrid", "with_static"]
 
@@ -52,6 +53,7 @@ class Threads:
 
             self._tax = tax.Tax(config.tax)
         self._otel = config.otel
+        self._telemetry: Telemetry | None = None
 
     @property
     def pool(self) -> ThreadPool:
@@ -85,7 +87,7 @@ class Threads:
             # Whatever else is around the application is within its span.
             from rondel.server.telemetry import Telemetry
 
-            telemetry = Telemetry()
+            telemetry = self._telemetry = Telemetry()
             if not isinstance(app, WSGI):
                 app = telemetry.application(app)
             if blocking is not None:
@@ -137,6 +139,9 @@ class Threads:
         if bridge.bridge_pool() is self._pool:
             bridge.set_bridge_pool(None)
         self._pool.shutdown(wait=False)
+        if self._telemetry is not None:
+            telemetry, self._telemetry = self._telemetry, None
+            telemetry.close()
         if self._tax is not None:
             tax, self._tax = self._tax, None
             sys.stderr.write(tax.finish())

@@ -128,6 +128,8 @@ class WSGI:
             try:
                 environ = template.copy()
                 fill(environ, scope, prefix)
+                # Where the inspector finds the view.
+                scope["rondel.environ"] = environ
                 environ["wsgi.input"] = source
                 if "HTTP_TRANSFER_ENCODING" in environ:
                     # It was taken off: the length is known now (RFC 3875, sections 4.1.2, 4.1.18).

@@ -1,12 +1,14 @@
 //! The inspector's half that knows no Python.
 //!
-//! * `counters`: what each loop counts about itself. `watchdog`: who stands still.
+//! * `counters`: what each loop counts about itself. `watchdog`: who stands still. `requests`: those that
+//!   are being answered, and the last ones that were.
 //! * `service`: the thread that answers on the process's socket, and the protocol; `door` is the
 //!   socket, `client` one connection of it.
 
 mod client;
 pub mod counters;
 mod door;
+pub mod requests;
 mod service;
 mod watchdog;
 

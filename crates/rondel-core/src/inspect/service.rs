@@ -7,6 +7,9 @@
 //! {"v": 1, "ask": "stats"}      counters of the running loops; never needs the GIL
 //! {"v": 1, "ask": "tasks"}      every task with its await chain
 //! {"v": 1, "ask": "stalls"}     the last 64 stalls
+//! {"v": 1, "ask": "requests"}   those that are being answered, with their views, and the last ones that were
+//! {"v": 1, "ask": "requests stacks"}  with the stacks of the threads that are at them
+//! {"v": 1, "ask": "requests now"}     without views; never needs the GIL
 //! {"v": 1, "ask": "record 5"}   begins to record for at most so many seconds
 //! {"v": 1, "ask": "recorded"}   ends that: what tasks, callbacks, threads and loops did
 //! any failure                   {"v": 1, "error": KIND, "message": TEXT}

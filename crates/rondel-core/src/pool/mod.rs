@@ -27,6 +27,7 @@
 
 mod pacer;
 mod seats;
+mod totals;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,7 +40,8 @@ use crate::clock;
 use crate::wake::LoopWaker;
 use pacer::Pace;
 pub use pacer::TICK;
-use seats::{NOWHERE, PinTag, Pinned, Start, State};
+use seats::{NOWHERE, PinTag, Pinned, Queued, Start, State};
+pub use totals::{Totals, forget, totals};
 
 /// Something to run on a thread of the pool.
 pub type Job = Box<dyn FnOnce(&mut Turn) + Send>;
@@ -53,6 +55,8 @@ pub struct Turn {
     thread: usize,
     hold: bool,
     present: Present,
+    /// Nanoseconds that the present job has waited for its thread.
+    waited: u64,
     /// Whose sleep ends once this thread is idle, or has the next job.
     /// Weak: a loop that is closed meanwhile gives its descriptors back then.
     tell: Option<Weak<LoopWaker>>,
@@ -87,6 +91,7 @@ impl Turn {
             thread: seat,
             hold: false,
             present: Present::Nothing,
+            waited: 0,
             tell: None,
         }
     }
@@ -107,6 +112,12 @@ impl Turn {
     #[must_use]
     pub fn thread(&self) -> usize {
         self.thread
+    }
+
+    /// Nanoseconds from the job's being submitted to a thread's taking it.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.waited
     }
 
     /// Whether the job's pin holds its thread from now on: nobody else's jobs run there until one of
@@ -172,7 +183,7 @@ pub struct Pin {
 impl Pool {
     /// A pool of at most `limit` threads (at least one), none of them started yet.
     pub fn new(limit: usize, spawn: impl Fn(usize) -> bool + Send + Sync + 'static) -> Pool {
-        Pool(Arc::new(Shared {
+        let pool = Pool(Arc::new(Shared {
             limit: limit.max(1),
             state: Mutex::new(State {
                 seats: Vec::new(),
@@ -183,10 +194,14 @@ impl Pool {
                 pace: Pace::new(),
                 closed: false,
                 next_pin: 0,
+                spent: totals::Spent::default(),
+                made_by: std::process::id(),
             }),
             spawn: Box::new(spawn),
             alarm: Mutex::new(None),
-        }))
+        }));
+        totals::count_in(&pool.0);
+        pool
     }
 
     /// Who is told that [`Pool::tick`] should be called soon. Without one the pool lets every thread
@@ -220,12 +235,13 @@ impl Pool {
     /// # Errors
     /// Gives the job back if the pool is closed.
     pub fn submit_late(&self, job: Job) -> Result<Option<Late>, Refused> {
+        let at = clock::now();
         let (started, watch) = {
             let mut state = self.lock();
             if state.closed {
                 return Err(Refused(job));
             }
-            state.queue.push_back(job);
+            state.queue.push_back(Queued { job, at });
             let started = self.more(&mut state);
             (started, state.needs_watch())
         };
@@ -239,7 +255,8 @@ impl Pool {
     /// Takes what waits for a thread and has no pin out of the pool.
     #[must_use]
     pub fn withdraw(&self) -> Vec<Job> {
-        std::mem::take(&mut self.lock().queue).into()
+        let queue = std::mem::take(&mut self.lock().queue);
+        queue.into_iter().map(|queued| queued.job).collect()
     }
 
     /// A pin for calls that belong together.
@@ -277,9 +294,13 @@ impl Pool {
     /// `None`: the pool is closed and nothing is left for the thread.
     pub fn next(&self, turn: &mut Turn) -> Option<Job> {
         let seat = turn.thread;
-        let mut state = self.lock();
         // It has just been at work: the next job may follow at once.
         let mut hot = !matches!(turn.present, Present::Nothing);
+        let ended = if hot { clock::now() } else { 0 };
+        let mut state = self.lock();
+        if let Some(since) = state.seats[seat].since.filter(|_| hot) {
+            state.spent.ran += ended.saturating_sub(since);
+        }
         match std::mem::replace(&mut turn.present, Present::Nothing) {
             Present::Nothing => {}
             Present::Pinned(pin) => {
@@ -293,10 +314,10 @@ impl Pool {
             }
         }
         loop {
-            if let Some(Pinned { pin, job }) = state.next_pinned(seat, self.0.limit) {
+            if let Some(Pinned { pin, queued }) = state.next_pinned(seat, self.0.limit) {
                 turn.hold = state.seats[seat].held.is_some();
                 turn.present = Present::Pinned(pin);
-                state.seats[seat].since = Some(clock::now());
+                let job = state.begin(turn, queued);
                 // It may have been woken for the queue: somebody else sees to that.
                 state.uncount(seat);
                 let started = self.more(&mut state);
@@ -305,10 +326,10 @@ impl Pool {
                 turn.told();
                 return Some(job);
             }
-            if let Some(job) = state.take_queued(seat) {
+            if let Some(queued) = state.take_queued(seat) {
                 turn.hold = false;
                 turn.present = Present::Queued;
-                state.seats[seat].since = Some(clock::now());
+                let job = state.begin(turn, queued);
                 state.seats[seat].counted = true;
                 drop(state);
                 turn.told();
@@ -390,6 +411,7 @@ impl Pool {
     }
 
     fn submit_to(&self, pin: &Pin, job: Job) -> Result<Option<Late>, Refused> {
+        let at = clock::now();
         let start = {
             let mut state = self.lock();
             if state.closed {
@@ -401,7 +423,7 @@ impl Pool {
                 None if tag.waits.load(Ordering::Relaxed) => (None, Start::Nothing),
                 None => state.choose(self.0.limit, tag.beside),
             };
-            state.put(seat, tag, job);
+            state.put(seat, tag, Queued { job, at });
             start
         };
         Ok(self.start_late(start))
@@ -454,9 +476,9 @@ impl Pool {
             let place = &mut state.seats[seat];
             (place.vacant, place.pins) = (true, 0);
             let inbox = std::mem::take(&mut place.inbox);
-            for Pinned { pin, job } in inbox {
+            for Pinned { pin, queued } in inbox {
                 pin.seat.store(NOWHERE, Ordering::Relaxed);
-                state.put(None, &pin, job);
+                state.put(None, &pin, queued);
             }
             if state.seats.iter().all(|s| s.vacant) {
                 for waiting in &state.unseated {

@@ -9,6 +9,7 @@
 
 use super::Job;
 use super::pacer::Pace;
+use super::totals::Spent;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
@@ -42,15 +43,21 @@ impl PinTag {
     }
 }
 
+/// A job and when it was submitted.
+pub(super) struct Queued {
+    pub(super) job: Job,
+    pub(super) at: u64,
+}
+
 pub(super) struct Pinned {
     pub(super) pin: Arc<PinTag>,
-    pub(super) job: Job,
+    pub(super) queued: Queued,
 }
 
 /// The first jobs of a pin, until some thread is free for it.
 pub(super) struct Unseated {
     pub(super) pin: Arc<PinTag>,
-    pub(super) jobs: Vec<Job>,
+    pub(super) jobs: Vec<Queued>,
 }
 
 /// One thread of the pool.
@@ -88,7 +95,7 @@ pub(super) struct State {
     pub(super) seats: Vec<Seat>,
     /// Idle threads; the last one went idle last.
     pub(super) idle: Vec<usize>,
-    pub(super) queue: VecDeque<Job>,
+    pub(super) queue: VecDeque<Queued>,
     /// Pins that found all threads at work.
     pub(super) unseated: VecDeque<Unseated>,
     /// Threads that run, or are about to run, a job without a pin.
@@ -96,12 +103,15 @@ pub(super) struct State {
     pub(super) pace: Pace,
     pub(super) closed: bool,
     pub(super) next_pin: u64,
+    pub(super) spent: Spent,
+    /// The process.
+    pub(super) made_by: u32,
 }
 
 impl State {
     /// The next job without a pin, for a thread that is free. A thread that was woken for one is
     /// counted already.
-    pub(super) fn take_queued(&mut self, seat: usize) -> Option<Job> {
+    pub(super) fn take_queued(&mut self, seat: usize) -> Option<Queued> {
         self.uncount(seat);
         if self.seats[seat].held.is_some() || self.running >= self.pace.wanted() {
             return None;
@@ -132,31 +142,31 @@ impl State {
         if pin.alive.load(Ordering::Relaxed) {
             self.seats[seat].pins += 1;
         }
-        for job in jobs {
-            self.put(Some(seat), &pin, job);
+        for queued in jobs {
+            self.put(Some(seat), &pin, queued);
         }
         self.seats[seat].next_pinned()
     }
 
     /// Lays a pin's job where its thread finds it.
-    pub(super) fn put(&mut self, seat: Option<usize>, pin: &Arc<PinTag>, job: Job) {
+    pub(super) fn put(&mut self, seat: Option<usize>, pin: &Arc<PinTag>, queued: Queued) {
         if let Some(seat) = seat {
             if pin.seat() != Some(seat) {
                 pin.seat.store(seat, Ordering::Relaxed);
                 self.seats[seat].pins += 1;
             }
             let pin = Arc::clone(pin);
-            return self.seats[seat].inbox.push_back(Pinned { pin, job });
+            return self.seats[seat].inbox.push_back(Pinned { pin, queued });
         }
         if pin.waits.swap(true, Ordering::Relaxed) {
             let mut waiting = self.unseated.iter_mut();
             if let Some(mine) = waiting.find(|w| w.pin.id == pin.id) {
-                return mine.jobs.push(job);
+                return mine.jobs.push(queued);
             }
         }
         self.unseated.push_back(Unseated {
             pin: Arc::clone(pin),
-            jobs: vec![job],
+            jobs: vec![queued],
         });
     }
 

@@ -347,6 +347,18 @@ pub(crate) fn remember_source(fut: Inst<'_, Future>) -> PyRes<()> {
     Ok(())
 }
 
+impl Future {
+    /// The request whose task this is.
+    pub(crate) fn request(&self) -> Option<Own<Cycle>> {
+        let of = |callback: &Callback| match callback {
+            Callback::Request(cycle) => Some(cycle.clone()),
+            _ => None,
+        };
+        let first = self.first.peek(|first| first.and_then(of));
+        first.or_else(|| self.rare_opt()?.callbacks.borrow().iter().find_map(of))
+    }
+}
+
 /// Adds a callback to a pending future, or schedules it at once on a done one.
 #[inline(always)]
 pub(crate) fn add_callback(fut: Inst<'_, Future>, callback: Callback) -> PyRes<()> {

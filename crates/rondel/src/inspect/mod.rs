@@ -4,6 +4,7 @@
 //!   too long.
 //! * `record`: events of tasks, callbacks, thread calls and polls, in order, when asked for.
 //! * `tracing`: a recording that another process asks for.
+//! * `requests`: the server's, their tasks and their calls in threads.
 //! * `snapshot`: every task of the running loops with its await chain, by `walk`; `json`: how it is
 //!   written.
 //!
@@ -12,6 +13,7 @@
 
 mod json;
 pub(crate) mod record;
+pub(crate) mod requests;
 mod service;
 mod snapshot;
 mod stalls;
@@ -22,6 +24,7 @@ use crate::event_loop::LoopBase;
 use json::Object;
 use rondel_core::clock;
 use rondel_core::inspect::counters::{self, Counters};
+use rondel_core::pool;
 use rondel_ffi::class::Weak;
 use rondel_ffi::gil::{self, GilStatic};
 use rondel_ffi::method::{self, Args, MethodDef};
@@ -68,6 +71,8 @@ impl Drop for Run<'_> {
 /// In a forked child: nothing runs here.
 pub(crate) fn forked() {
     counters::forget();
+    rondel_core::inspect::requests::forget();
+    rondel_core::pool::forget();
     tracing::forked();
     service::forked();
     if let Some(running) = RUNNING.get() {
@@ -115,8 +120,44 @@ pub(crate) fn stats() -> String {
         describe(at, one);
     }
     at.push(']');
+    describe_pool(object.at("pool"));
+    describe_process(object.at("process"));
     object.end();
     out
+}
+
+/// What all pools of threads have done since the process began.
+fn describe_pool(out: &mut String) {
+    let totals = pool::totals();
+    let mut object = Object::begin(out);
+    object.number("threads", totals.threads);
+    object.number("busy", totals.busy);
+    object.number("queued", totals.queued);
+    object.number("calls", totals.calls);
+    for (name, ns) in [("waited", totals.waited), ("ran", totals.ran)] {
+        object.number(name, format_args!("{:.6}", ns as f64 * 1e-9));
+    }
+    object.end();
+}
+
+fn describe_process(out: &mut String) {
+    let mut object = Object::begin(out);
+    let cpu = clock::process_cpu() as f64 * 1e-9;
+    object.number("cpu", format_args!("{cpu:.3}"));
+    if let Some(bytes) = resident() {
+        object.number("rss", bytes);
+    }
+    object.end();
+}
+
+/// Bytes of memory that are there.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 fn describe(out: &mut String, one: &Arc<Counters>) {
@@ -191,6 +232,7 @@ fn inspect_reporter(args: Args<'_>) -> PyRes<Obj> {
 
 pub(crate) fn definitions() -> Vec<MethodDef> {
     let mut definitions = record::definitions();
+    definitions.extend(requests::definitions());
     definitions.extend([
         method::function(
             c"_inspect_tasks",

@@ -8,7 +8,7 @@
 //! [`STATE`] is locked with the GIL held, for moments, and never while a thread is joined: that is done
 //! without the GIL, as a helper may want it.
 
-use super::{stalls, stats, tasks, tracing};
+use super::{requests, stalls, stats, tasks, tracing};
 use rondel_core::clock;
 use rondel_core::inspect::{Door, Over, Service, Source, Stall};
 use rondel_ffi::{PyRes, call, gil, value};
@@ -56,6 +56,7 @@ pub(super) fn start_once() -> PyRes<()> {
 fn start() -> PyRes<()> {
     STARTED.store(true, Ordering::Relaxed);
     if std::env::var_os("RONDEL_INSPECT").is_some_and(|value| value == "0") {
+        rondel_core::inspect::requests::turn(false);
         return Ok(());
     }
     without_signals(|state| {
@@ -148,17 +149,19 @@ impl Source for Process {
         match ask {
             "stats" => Some(stats()),
             "stalls" => Some(stalls::all()),
+            "requests now" => Some(requests::now()),
             _ => None,
         }
     }
 
     fn knows(&self, ask: &str) -> bool {
-        ask == "tasks" || tracing::knows(ask)
+        ask == "tasks" || requests::knows(ask) || tracing::knows(ask)
     }
 
     fn with_gil(&self, ask: &str) -> String {
         gil::attached(|| match ask {
             "tasks" => tasks(),
+            _ if requests::knows(ask) => requests::answer(ask),
             _ => tracing::answer(ask),
         })
     }

@@ -4,7 +4,8 @@
 //! {"frames": [[file, line, function], …],       each place once
 //!  "chains": [[frame, …], …],                   each await chain once, outermost first
 //!  "loops":  [{id, thread, …}, …],
-//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?}, …]}
+//!  "tasks":  [{id, name, loop, state, coro, chain, parent?, on?, cancels?, created?, request?}, …],
+//!  "requests": [[task, method, path], …]}       of the tasks that answer one
 //! ```
 //!
 //! The tasks of a crowd wait at few places, so places and chains are numbered, and a task has a number
@@ -22,6 +23,7 @@ use crate::future::{AsFuture, Future, Kind as FutureKind};
 use crate::primitives::gather::Gather;
 use crate::task::{Task, Waiter};
 use rondel_core::inspect::counters::Phase;
+use rondel_core::inspect::requests::{self, Entry};
 use rondel_ffi::frame::Frame;
 use rondel_ffi::peek::{self, Kind};
 use rondel_ffi::{Inst, Obj, Own, Ref, call, gil, value};
@@ -52,32 +54,19 @@ pub(super) struct Snapshot {
     seen: HashSet<u32>,
     count: usize,
     omitted: usize,
+    /// Those whose own tasks were met.
+    requests: Vec<Entry>,
 }
 
 impl Snapshot {
     /// Adds a loop and its tasks.
     pub(super) fn add(&mut self, home: &Own<LoopBase>) {
         self.describe_loop(home.inst());
-        let mut at = home.tasks.borrow().len();
         self.seen.clear();
-        while at > 0 {
-            peek::uncollected(|| {
-                for _ in 0..CHUNK {
-                    at = at.min(home.tasks.borrow().len());
-                    let Some(next) = at.checked_sub(1) else {
-                        return;
-                    };
-                    at = next;
-                    let task = home.tasks.borrow().get(at).and_then(|task| task.own());
-                    if let Some(task) = task {
-                        self.task(home.inst(), task.inst());
-                    }
-                }
-            });
-            if at > 0 {
-                gil::detached(std::thread::yield_now);
-            }
-        }
+        each_task(home, CHUNK, |task| {
+            self.task(home.inst(), task);
+            true
+        });
     }
 
     fn describe_loop(&mut self, home: Inst<'_, LoopBase>) {
@@ -131,6 +120,12 @@ impl Snapshot {
         }
         if task.cancels.get() > 0 {
             object.number("cancels", task.cancels.get());
+        }
+        if let Some(request) = requests::find(ids.request) {
+            object.number("request", request.id);
+            if request.task == ids.own {
+                self.requests.push(request);
+            }
         }
         if !steps {
             let waited = task.waiter.peek(|waiter| match waiter {
@@ -243,9 +238,52 @@ impl Snapshot {
             at.push_str(items);
             at.push(']');
         }
+        let at = object.at("requests");
+        at.push('[');
+        for (i, request) in self.requests.iter().enumerate() {
+            if i > 0 {
+                at.push(',');
+            }
+            let (method, path) = super::requests::name_of(request);
+            let _infallible = write!(at, "[{},", request.task);
+            string(at, &method);
+            at.push(',');
+            string(at, &path);
+            at.push(']');
+        }
+        at.push(']');
         object.number("omitted", self.omitted);
         object.end();
         out
+    }
+}
+
+/// Looks at a loop's tasks, from the end of its list, as long as `look` wants more; so many at a time, then
+/// the GIL is offered. No Python code runs meanwhile.
+pub(super) fn each_task(
+    home: &Own<LoopBase>,
+    chunk: usize,
+    mut look: impl FnMut(Inst<'_, Task>) -> bool,
+) {
+    let mut at = home.tasks.borrow().len();
+    while at > 0 {
+        peek::uncollected(|| {
+            for _ in 0..chunk {
+                at = at.min(home.tasks.borrow().len());
+                let Some(next) = at.checked_sub(1) else {
+                    return;
+                };
+                at = next;
+                let task = home.tasks.borrow().get(at).and_then(|task| task.own());
+                if task.is_some_and(|task| !look(task.inst())) {
+                    at = 0;
+                    return;
+                }
+            }
+        });
+        if at > 0 {
+            gil::detached(std::thread::yield_now);
+        }
     }
 }
 
@@ -306,7 +344,7 @@ fn library_call(frame: &Frame, code: Ref<'_>) -> Option<String> {
         .then(|| attribute(code, c"co_qualname"))
 }
 
-fn state(steps: bool, waiter: &Waiter, coro: Ref<'_>) -> &'static str {
+pub(super) fn state(steps: bool, waiter: &Waiter, coro: Ref<'_>) -> &'static str {
     match waiter {
         _ if steps => "running",
         Waiter::Future(_) | Waiter::Other(_) => "waiting",
@@ -410,7 +448,7 @@ fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>)
     } else if let Some(about) = future.subject() {
         object.text("kind", "thread");
         object.text("call", called.as_deref().unwrap_or("run_in_executor"));
-        object.text("what", &walk::describe(about.borrow()));
+        object.text("what", &walk::describe_call(about.borrow()));
     } else if let Some(called) = called {
         object.text("kind", "call");
         object.text("call", &called);

@@ -15,8 +15,10 @@
 
 use super::VERSION;
 use super::json::{Object, string};
+use super::requests::Named;
 use crate::future::AsFuture;
 use crate::task::Task;
+use rondel_core::inspect::requests::Key;
 use rondel_core::inspect::{Over, Stall};
 use rondel_ffi::err::Raised;
 use rondel_ffi::frame::Frame;
@@ -36,6 +38,12 @@ const DEPTH: usize = 64;
 /// Seconds.
 const MINUTE: f64 = 60.0;
 
+/// A task's number, name, coroutine, and where it was created.
+type Who = (u32, String, String, Option<String>);
+
+/// File, line, function.
+pub(super) type Place = (String, i64, String);
+
 #[derive(Clone, Default)]
 struct Record {
     loop_id: u32,
@@ -48,10 +56,11 @@ struct Record {
     over: bool,
     /// The GIL could not be had: native code holds it.
     native: bool,
-    /// Innermost first: file, line, function.
-    stack: Vec<(String, i64, String)>,
-    /// Number, name, coroutine, and where it was created.
-    task: Option<(u32, String, String, Option<String>)>,
+    /// Innermost first.
+    stack: Vec<Place>,
+    task: Option<Who>,
+    /// In whose course it takes the step.
+    request: Option<Named>,
     /// How often within the minute.
     count: u32,
 }
@@ -119,18 +128,26 @@ impl Record {
                 object.text("created", created);
             }
         }
-        let at = object.at("stack");
-        at.push('[');
-        for (i, (file, line, function)) in self.stack.iter().enumerate() {
-            at.push_str(if i > 0 { ",[" } else { "[" });
-            string(at, file);
-            let _infallible = write!(at, ",{line},");
-            string(at, function);
-            at.push(']');
+        if let Some(request) = &self.request {
+            request.write(&mut object);
         }
-        at.push(']');
+        write_stack(&mut object, &self.stack);
         object.end();
     }
+}
+
+/// As the member `stack`.
+pub(super) fn write_stack(object: &mut Object<'_>, stack: &[Place]) {
+    let at = object.at("stack");
+    at.push('[');
+    for (i, (file, line, function)) in stack.iter().enumerate() {
+        at.push_str(if i > 0 { ",[" } else { "[" });
+        string(at, file);
+        let _infallible = write!(at, ",{line},");
+        string(at, function);
+        at.push(']');
+    }
+    at.push(']');
 }
 
 /// All that are kept, the oldest first. Needs no GIL.
@@ -189,13 +206,15 @@ pub(super) fn report(stall: &Stall) {
     let lasts = stall.lasts();
     let mut record = Record::new(stall);
     if lasts {
+        let mut key = None;
         peek::uncollected(|| {
             record.stack = stack_of(record.thread).unwrap_or_else(|raised| {
                 raised.clear();
                 Vec::new()
             });
-            record.task = task_of(stall);
+            (record.task, key) = task_of(stall).unzip();
         });
+        record.request = key.and_then(Named::of);
         if record.stack.iter().any(|place| is_debugger(&place.0)) {
             return;
         }
@@ -211,6 +230,7 @@ pub(super) fn report(stall: &Stall) {
             known.length = known.length.max(record.length);
             known.stack.clone_from(&record.stack);
             known.task.clone_from(&record.task);
+            known.request.clone_from(&record.request);
             known.over |= !lasts;
             known.clone()
         }
@@ -239,7 +259,7 @@ fn is_debugger(file: &str) -> bool {
 }
 
 /// The Python stack of a thread.
-fn stack_of(thread: u64) -> PyRes<Vec<(String, i64, String)>> {
+pub(super) fn stack_of(thread: u64) -> PyRes<Vec<Place>> {
     let sys = call::import(c"sys")?;
     let name = value::intern(c"_current_frames")?;
     let frames = call::method(name.borrow(), [sys.borrow()])?;
@@ -259,7 +279,8 @@ fn stack_of(thread: u64) -> PyRes<Vec<(String, i64, String)>> {
     Ok(stack)
 }
 
-fn task_of(stall: &Stall) -> Option<(u32, String, String, Option<String>)> {
+/// The task that takes the step, and the request that it is of.
+fn task_of(stall: &Stall) -> Option<(Who, Key)> {
     let home = super::running()
         .into_iter()
         .find(|home| home.counters.id == stall.counters.id)?;
@@ -274,7 +295,11 @@ fn task_of(stall: &Stall) -> Option<(u32, String, String, Option<String>)> {
         Some(format!("{file}:{line}"))
     });
     let name = super::snapshot::name_of(coro.borrow());
-    Some((task.ids().own, Task::shown_name(task), name, created))
+    let ids = task.ids();
+    Some((
+        (ids.own, Task::shown_name(task), name, created),
+        ids.request,
+    ))
 }
 
 /// Calls the program's function in a thread of its own.

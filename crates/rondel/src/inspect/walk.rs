@@ -101,6 +101,11 @@ fn subject(obj: Ref<'_>) -> Option<Obj> {
         .filter(|found| !found.is_none() && found.borrow().cast::<Future>().is_none())
 }
 
+/// What a call for a thread is called: `shelf.views.index`, whatever is around the function.
+pub(super) fn describe_call(obj: Ref<'_>) -> String {
+    peek::callable_name(obj).unwrap_or_else(|| describe(obj))
+}
+
 /// What an object is called in a report: a function by its name, a task by its own, anything else by
 /// class and address.
 pub(super) fn describe(obj: Ref<'_>) -> String {

@@ -24,6 +24,7 @@
 use crate::event_loop::{LoopBase, Ready};
 use crate::future::{self, Future, State};
 use crate::inspect::record;
+use crate::inspect::requests::Trip;
 use crate::primitives::hops::Hop;
 use rondel_core::pool::{Job, Pool, Refused, Turn};
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc, alloc_with};
@@ -63,6 +64,7 @@ pub(crate) struct Call {
     context: ContextCell,
     outcome: ObjCell,
     end: Cell<End>,
+    trip: Trip,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -119,6 +121,7 @@ impl Drop for Order {
         }
         gil::attached(|| {
             if let Some(call) = self.take() {
+                call.trip.dropped();
                 let raised = Builtin::Runtime.raise("no thread could be started for the call");
                 call.outcome.set(Some(raised.fetch()));
                 call.end.set(End::Failed);
@@ -270,7 +273,11 @@ pub(crate) fn run_in_executor(slf: Inst<'_, LoopBase>, args: Args<'_>) -> PyRes<
             return Ok(future);
         }
     }
-    stock_run_in_executor(slf, &args)
+    let made = stock_run_in_executor(slf, &args)?;
+    if let ([_, func, ..], Some(future)) = (args.positional(), future::native(made.borrow())) {
+        future.stands_for(&func.own());
+    }
+    Ok(made)
 }
 
 /// With any executor, as asyncio does it.
@@ -346,9 +353,11 @@ fn hand_out(slf: Inst<'_, LoopBase>, work: impl FnOnce() -> PyRes<Work>) -> PyRe
             context: ContextCell::new(context),
             outcome: ObjCell::new(None),
             end: Cell::new(End::Value),
+            trip: Trip::default(),
         },
         true,
     )?;
+    call.trip.sets_off(slf);
     if record::on() {
         record::call_made(&call, made.borrow());
     }
@@ -397,6 +406,7 @@ fn withdraw(slf: Inst<'_, ThreadPool>) -> PyRes<Obj> {
             continue;
         };
         if !call.home.is_none() {
+            call.trip.dropped();
             call.end.set(End::Cancelled);
             arrive(call, None);
         } else if let (Some(func), Some(args)) = (call.func.take(), call.args.take()) {
@@ -457,7 +467,9 @@ fn next(slf: Inst<'_, Worker>) -> PyRes<Obj> {
         };
         match unpack(job, &mut turn) {
             // Cancelled before it has begun.
-            Some(call) if call.future.peek().is_some_and(|future| future.done()) => {}
+            Some(call) if call.future.peek().is_some_and(|future| future.done()) => {
+                call.trip.dropped();
+            }
             Some(call) => break Some(call),
             None => {}
         }
@@ -470,6 +482,7 @@ fn next(slf: Inst<'_, Worker>) -> PyRes<Obj> {
         context::enter(context)?;
     }
     let part = |cell: &ObjCell| cell.take().unwrap_or_else(Obj::none);
+    call.trip.begins();
     if record::on() {
         record::call_begins(call.obj());
     }
@@ -492,6 +505,7 @@ fn over(slf: Inst<'_, Worker>, outcome: Ref<'_>, end: End) -> PyRes<Obj> {
     let Some(call) = slf.call.take() else {
         return Err(Builtin::Runtime.raise("the worker has no call"));
     };
+    call.trip.ends();
     let left = match call.context.take() {
         Some(context) => {
             let left = context::exit(context.borrow());

@@ -108,9 +108,10 @@ fn run(slf: Inst<'_, Gate>, seconds: Ref<'_>) -> PyRes<Obj> {
     }
 }
 
-/// `call(func)`: has the waiting thread call it; None if nobody waits any more.
-fn call(slf: Inst<'_, Gate>, func: Ref<'_>) -> PyRes<Obj> {
-    let (made, job) = hop::new(super::home()?, func.own(), None)?;
+/// `call(func, about=None)`: has the waiting thread call it; None if nobody waits any more.
+fn call(slf: Inst<'_, Gate>, args: Args<'_>) -> PyRes<Obj> {
+    let (func, about) = super::call_args(&args)?;
+    let (made, job) = hop::new(super::home()?, func, None, about)?;
     Ok(if enqueue(slf.data(), job) {
         made.into_obj()
     } else {
@@ -155,7 +156,7 @@ pub(super) fn build() -> PyRes<Obj> {
                 c"run(seconds): make calls until the gate is closed (true) or the time is over.",
                 run,
             ),
-            method::onearg::<Gate, _>(
+            method::fast::<Gate, _>(
                 c"call",
                 c"Have the waiting thread call a function; the Hop, or None if nobody waits.",
                 call,

@@ -16,6 +16,7 @@
 
 use crate::event_loop::LoopBase;
 use crate::future::{self, Future};
+use crate::inspect::requests::Trip;
 use rondel_core::pool::{Job, Turn};
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
@@ -44,6 +45,9 @@ pub(super) struct Hop {
     /// The value, or the exception if it failed.
     outcome: ObjCell,
     failed: Cell<bool>,
+    /// What the inspector shows: the function that the program wants called.
+    about: ObjCell,
+    trip: Trip,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -57,21 +61,33 @@ impl Class for Hop {
         visit.cell(&self.func);
         visit.own(&self.future);
         visit.cell(&self.outcome);
+        visit.cell(&self.about);
     }
     fn clear(&self) {
         self.home.set(None);
         self.func.set(None);
         self.future.set(None);
         self.outcome.set(None);
+        self.about.set(None);
     }
 }
 
-/// A hop and the job that does it.
-pub(super) fn new(home: Own<LoopBase>, func: Obj, hold: Option<Obj>) -> PyRes<(Own<Hop>, Job)> {
+/// A hop and the job that does it. `about`: what the inspector shows as called, if not `func`.
+pub(super) fn new(
+    home: Own<LoopBase>,
+    func: Obj,
+    hold: Option<Obj>,
+    about: Option<Obj>,
+) -> PyRes<(Own<Hop>, Job)> {
+    let trip = Trip::default();
+    trip.sets_off(home.inst());
+    let about = about.unwrap_or_else(|| func.clone());
     let hop = alloc(
         Hop {
             home: OwnCell::new(Some(home)),
             func: ObjCell::new(Some(func)),
+            about: ObjCell::new(Some(about)),
+            trip,
             ..Hop::default()
         },
         true,
@@ -89,13 +105,15 @@ impl Order {
     fn carry_out(&mut self, turn: &mut Turn, hold: Option<Parked>) {
         let Some(hop) = self.take() else { return };
         if hop.stage.get() != Stage::Queued {
-            return;
+            return hop.trip.dropped();
         }
         hop.stage.set(Stage::Running);
+        hop.trip.begins();
         let outcome = match hop.func.take() {
             Some(func) => call::call0(func.borrow()),
             None => Ok(Obj::none()),
         };
+        hop.trip.ends();
         match outcome {
             Ok(value) => arrive(hop.inst(), value, false, Some(turn)),
             Err(raised) => arrive(hop.inst(), raised.fetch(), true, Some(turn)),
@@ -114,9 +132,9 @@ impl Drop for Order {
             return;
         }
         gil::attached(|| {
-            if let Some(hop) = self.take()
-                && hop.stage.get() == Stage::Queued
-            {
+            let Some(hop) = self.take() else { return };
+            hop.trip.dropped();
+            if hop.stage.get() == Stage::Queued {
                 let raised = Builtin::Runtime.raise("no thread could be started for the call");
                 arrive(hop.inst(), raised.fetch(), true, None);
             }
@@ -129,6 +147,7 @@ fn arrive(hop: Inst<'_, Hop>, outcome: Obj, failed: bool, turn: Option<&mut Turn
     hop.stage.set(Stage::Done);
     hop.failed.set(failed);
     hop.outcome.set(Some(outcome));
+    hop.about.set(None);
     let (waiting, home) = (hop.future.take(), hop.home.get());
     if let Some(waiting) = waiting
         && let Err(raised) = hand_over(hop, waiting.inst())
@@ -170,7 +189,12 @@ fn wait(slf: Inst<'_, Hop>) -> PyRes<Obj> {
         Stage::Dropped => {
             let _cancelled = future::cancel_plain(made.inst(), None)?;
         }
-        Stage::Queued | Stage::Running => slf.future.set(Some(made.clone())),
+        Stage::Queued | Stage::Running => {
+            if let Some(about) = slf.about.get() {
+                made.stands_for(&about);
+            }
+            slf.future.set(Some(made.clone()));
+        }
     }
     Ok(made.into_obj())
 }

@@ -109,10 +109,20 @@ fn home() -> PyRes<Own<LoopBase>> {
         .ok_or_else(|| Builtin::Runtime.raise("no Rondel event loop runs in this thread"))
 }
 
-/// `call(func)`: has some thread call it; the `Hop` to wait for.
-fn call_on_any(slf: Inst<'_, ThreadPool>, func: Ref<'_>) -> PyRes<Obj> {
+/// What `call` is given: a function, and what the inspector shows as called, if that is another one.
+fn call_args(args: &Args<'_>) -> PyRes<(Obj, Option<Obj>)> {
+    match args.positional() {
+        [func] => Ok((func.own(), None)),
+        [func, about] => Ok((func.own(), about.not_none().map(Ref::own))),
+        _ => Err(Builtin::Type.raise("call() takes a function, and what it stands for")),
+    }
+}
+
+/// `call(func, about=None)`: has some thread call it; the `Hop` to wait for.
+fn call_on_any(slf: Inst<'_, ThreadPool>, args: Args<'_>) -> PyRes<Obj> {
     let home = home()?;
-    let (hop, job) = hop::new(home.clone(), func.own(), None)?;
+    let (func, about) = call_args(&args)?;
+    let (hop, job) = hop::new(home.clone(), func, None, about)?;
     if let Some(late) = slf.pool()?.submit_late(job).map_err(closed)? {
         home.keep_late(late);
     }
@@ -293,10 +303,11 @@ impl Pin {
     }
 }
 
-/// `call(func)`: has the pin's thread call it; the `Hop` to wait for.
-fn call_pinned(slf: Inst<'_, Pin>, func: Ref<'_>) -> PyRes<Obj> {
+/// `call(func, about=None)`: has the pin's thread call it; the `Hop` to wait for.
+fn call_pinned(slf: Inst<'_, Pin>, args: Args<'_>) -> PyRes<Obj> {
     let home = home()?;
-    let (hop, job) = hop::new(home.clone(), func.own(), slf.hold.get())?;
+    let (func, about) = call_args(&args)?;
+    let (hop, job) = hop::new(home.clone(), func, slf.hold.get(), about)?;
     if let Some(late) = slf.pin()?.submit_late(job).map_err(closed)? {
         home.keep_late(late);
     }
@@ -331,7 +342,7 @@ pub(crate) fn build() -> PyRes<[Obj; 5]> {
                 c"Run calls as thread number n until the pool is closed.",
                 work,
             ),
-            method::onearg::<ThreadPool, _>(
+            method::fast::<ThreadPool, _>(
                 c"call",
                 c"Have some thread call a function; the Hop to wait for.",
                 call_on_any,
@@ -364,7 +375,7 @@ pub(crate) fn build() -> PyRes<[Obj; 5]> {
     let pin = TypeBuilder::<Pin>::new(c"rondel._rondel.Pin")
         .doc(c"Calls that run on one thread of a pool, in their order.")
         .methods([
-            method::onearg::<Pin, _>(
+            method::fast::<Pin, _>(
                 c"call",
                 c"Have the pin's thread call a function; the Hop to wait for.",
                 call_pinned,

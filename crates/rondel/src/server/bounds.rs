@@ -221,7 +221,7 @@ impl Door {
     }
 
     #[cold]
-    fn have_wait(&self, head: Box<Head>, conn: Rc<ConnInfo>, exchange: Exchange) {
+    fn have_wait(&self, mut head: Box<Head>, conn: Rc<ConnInfo>, exchange: Exchange) {
         let bounds = &self.bounds;
         if bounds.waiting() >= bounds.room {
             return self.refused(head, conn, exchange);
@@ -229,6 +229,7 @@ impl Door {
         let number = bounds.next.get();
         bounds.next.set(number + 1);
         exchange.set_tag(number | WAITS);
+        head.enter(head.offer.is_some(), 0, clock::now());
         let one = Waiting {
             head,
             conn,

@@ -9,8 +9,10 @@ use super::known::Known;
 use super::websocket::{self, Socket};
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, Callback, Future, State};
+use crate::inspect::requests::Ticket;
 use crate::task::{self, Task};
 use rondel_core::clock;
+use rondel_core::inspect::requests;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::local::LoopLocal;
@@ -31,8 +33,10 @@ pub(super) struct Local {
     /// Set if it is a WebSocket connection that was asked for.
     pub(super) socket: Option<Box<Socket>>,
     log: Option<LogLine>,
-    /// Method and start, if requests are counted.
-    counted: Option<(Method, u64)>,
+    /// Its method, if requests are counted.
+    counted: Option<Method>,
+    /// When it came, if anybody wants to know.
+    started: u64,
 }
 
 /// What logs say of the request, noted when it came.
@@ -41,7 +45,6 @@ struct LogLine {
     method: String,
     target: String,
     version: &'static str,
-    started: u64,
     id: Option<HeaderValue>,
     /// Headers that the access log asks for.
     headers: Vec<Option<Vec<u8>>>,
@@ -74,11 +77,13 @@ pub(crate) struct Cycle {
     senders: RefCell<Vec<Own<Future>>>,
     /// The status given by the application; 0 before.
     pub(super) status: Cell<u16>,
-    /// For whoever is told that the request is late.
-    scope: ObjCell,
+    /// For whoever is told that the request is late, and where the inspector finds its view.
+    pub(crate) scope: ObjCell,
     /// When it came (`bounds`).
     epoch: Cell<u64>,
     lateness: Cell<Lateness>,
+    /// Its place in the inspector's list.
+    ticket: RefCell<Ticket>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -146,7 +151,6 @@ pub(super) fn new(
             method: head.method.as_str().to_owned(),
             target: head.target().to_owned(),
             version: head.version(),
-            started: clock::now(),
             id: head.id.clone(),
             headers: (door.notes.access_log.as_ref())
                 .map_or_else(Vec::new, |log| log.note(&head.lines)),
@@ -154,7 +158,9 @@ pub(super) fn new(
     } else {
         None
     };
-    let counted = (door.notes.tally.as_ref()).map(|_| (head.method.clone(), clock::now()));
+    let counted = (door.notes.tally.as_ref()).map(|_| head.method.clone());
+    let wanted = log.is_some() || counted.is_some() || requests::is_on();
+    let started = if wanted { clock::now() } else { 0 };
     let local = OnceCell::new();
     let _fresh = local.set(LoopLocal::new(Local {
         exchange,
@@ -164,6 +170,7 @@ pub(super) fn new(
         socket,
         log,
         counted,
+        started,
     }));
     alloc(
         Cycle {
@@ -182,6 +189,7 @@ pub(super) fn start(
     cycle: &Own<Cycle>,
     app: Ref<'_>,
     scope: Obj,
+    head: &mut Head,
 ) -> PyRes<()> {
     cycle.home.set(Some(home.own()));
     let started = || -> PyRes<Obj> {
@@ -201,10 +209,17 @@ pub(super) fn start(
     match made.into_exact::<Task>() {
         Ok(task) => {
             cycle.task.set(Some(task.clone()));
+            let local = cycle.local()?;
+            head.enter(local.socket.is_some(), task.ids().own, local.started);
+            task.belongs_to(head.ticket.key());
+            cycle.ticket.replace(std::mem::take(&mut head.ticket));
             future::add_callback(task.inst().up(), Callback::Request(cycle.clone()))
         }
         Err(other) => {
             // A task factory made something else: its own callback protocol tells when it is done.
+            let local = cycle.local()?;
+            head.enter(local.socket.is_some(), 0, local.started);
+            cycle.ticket.replace(std::mem::take(&mut head.ticket));
             let done = awaitable::bound_finished(cycle.inst())?;
             let name = &crate::consts::names().add_done_callback;
             call::method(name.borrow(), [other.borrow(), done.borrow()]).map(|_none| ())
@@ -341,15 +356,21 @@ pub(crate) fn finished(cycle: Own<Cycle>, task: Ref<'_>) -> PyRes<()> {
             target: &line.target,
             version: line.version,
             status,
-            started: line.started,
+            started: local.started,
             sent: exchange.sent(),
             id: line.id(),
             headers: Headers::Noted(&line.headers),
         };
         log.write(&access);
     }
-    if let (Some((method, started)), Some(tally)) = (&local.counted, &door.notes.tally) {
-        tally.count(method, status, clock::now().saturating_sub(*started));
+    let ticket = cycle.ticket.take();
+    if local.counted.is_some() || !ticket.key().is_none() {
+        let ended = clock::now();
+        if let (Some(method), Some(tally)) = (&local.counted, &door.notes.tally) {
+            tally.count(method, status, ended.saturating_sub(local.started));
+        }
+        let scope = cycle.scope.get();
+        ticket.end(status, ended, scope.as_ref().map(Obj::borrow));
     }
     let (door, tag) = (Rc::clone(door), cycle.tag.get());
     // The task refers to the cycle through `receive` and `send`: cut the circle.

@@ -258,10 +258,11 @@ impl Door {
         status: u16,
         began: u64,
     ) {
+        let now = clock::now();
         if let Some(tally) = &self.notes.tally {
-            let spent = clock::now().saturating_sub(began);
-            tally.count(&head.method, status, spent);
+            tally.count(&head.method, status, now.saturating_sub(began));
         }
+        head.ticket.end(status, now, None);
         if self.notes.access_log.is_some() {
             let arrival = Arrival::Answered(head, conn, exchange, status, began);
             self.queue.borrow_mut().push_back(arrival);
@@ -324,7 +325,7 @@ impl Door {
         let cycle = cycle::new(self, tag, exchange, head, known, socket)?;
         self.cycles.borrow_mut()[tag as usize] = Some(cycle.clone());
         self.active.set(self.active.get() + 1);
-        cycle::start(home, &cycle, self.app.borrow(), scope)
+        cycle::start(home, &cycle, self.app.borrow(), scope, head)
     }
 
     /// The request could not even be started: the exchange, dropped, has answered 500.

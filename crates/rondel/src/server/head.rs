@@ -8,6 +8,8 @@
 //! Loop's thread only. No Python objects, so no GIL.
 
 use super::access::About;
+use crate::inspect::requests::Ticket;
+use rondel_core::inspect::requests;
 use rondel_http::http::header::{COOKIE, HOST};
 use rondel_http::http::request::Parts;
 use rondel_http::http::uri::Authority;
@@ -36,6 +38,8 @@ pub(super) struct Head {
     pub(super) id: Option<HeaderValue>,
     /// When it came (`bounds`).
     pub(super) epoch: u64,
+    /// Its place in the inspector's list, once it has one.
+    pub(super) ticket: Ticket,
 }
 
 impl Head {
@@ -97,6 +101,16 @@ impl Head {
         match self.target.as_str() {
             "" => "/",
             target => target,
+        }
+    }
+
+    /// Notes that it is here, from this time on; `task` answers it, 0 for none yet. `socket`: a WebSocket connection.
+    pub(super) fn enter(&mut self, socket: bool, task: u32, now: u64) {
+        if self.ticket.key().is_none() {
+            let key = requests::enter(self.method.as_str(), self.path(), socket, task, now);
+            self.ticket = Ticket::new(key);
+        } else {
+            requests::begin(self.ticket.key(), task);
         }
     }
 
@@ -219,6 +233,7 @@ impl Heads {
         let modest = text <= ROOM && head.lines.ends.capacity() <= LINES;
         let mut kept = self.0.borrow_mut();
         head.offer = None;
+        drop(std::mem::take(&mut head.ticket));
         if modest && kept.len() < KEPT {
             head.id = None;
             head.target.clear();

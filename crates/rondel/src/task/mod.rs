@@ -31,6 +31,7 @@ use crate::future::{self, AsFuture, Future, Kind};
 use crate::inspect::record;
 use crate::packed::WaiterCell;
 use crate::watch;
+use rondel_core::inspect::requests::Key;
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, track};
 use rondel_ffi::context::ContextCell;
@@ -106,7 +107,7 @@ pub(crate) struct Task {
     #[cfg(not(Py_3_13))]
     pub(crate) eager: Cell<bool>,
     pub(crate) waiter: WaiterCell,
-    /// For the inspector: its number in this process, and that of the task that created it.
+    /// For the inspector: its number in this process, that of the task that created it, the request.
     ids: Cell<Ids>,
 }
 
@@ -116,6 +117,8 @@ pub(crate) struct Task {
 pub(crate) struct Ids {
     pub(crate) own: u32,
     pub(crate) parent: u32,
+    /// Of the request in whose course it was created; it may outlive it.
+    pub(crate) request: Key,
 }
 
 /// How many tasks this process has created: the last one's number.
@@ -195,8 +198,19 @@ impl Task {
         // As for names' numbers: the GIL is held.
         let own = CREATED.load(Ordering::Relaxed).wrapping_add(1);
         CREATED.store(own, Ordering::Relaxed);
-        let parent = home.stepping_task().map_or(0, |task| task.ids.get().own);
-        self.ids.set(Ids { own, parent });
+        let creator = home.stepping_task().map(|task| task.ids.get());
+        let creator = creator.unwrap_or_default();
+        self.ids.set(Ids {
+            own,
+            parent: creator.own,
+            request: creator.request,
+        });
+    }
+
+    /// It is a task of this request.
+    pub(crate) fn belongs_to(&self, request: Key) {
+        let ids = self.ids.get();
+        self.ids.set(Ids { request, ..ids });
     }
 
     /// The name, as `get_name()` gives it. Runs no Python code.

@@ -5,6 +5,7 @@
 
 use super::line::{Answer, Line};
 use super::reply::{self, Reply, Stage};
+use crate::inspect::requests::OnThread;
 use crate::server::access::{About, Access, Headers, ParkedLog, log_exception};
 use crate::server::head::Head;
 use crate::server::known::Known;
@@ -107,8 +108,9 @@ impl Office {
             }
         };
         reply.submitted.set(started);
+        let passage = OnThread::begin(head.ticket.key(), started);
         let had_body = !body.is_empty();
-        let answered = self.answer(&mut head, origin, body, reply.inst(), seat);
+        let answered = self.answer(&mut head, origin, body, reply.inst(), seat, &passage);
         let stage = reply.stage.get();
         match answered {
             Err(raised) => {
@@ -121,6 +123,7 @@ impl Office {
             }
             Ok(()) if stage == Stage::Bounced => {
                 debug_assert!(!had_body, "the handler was told not to bounce it");
+                passage.goes_back();
                 return Answer::Bounce(head);
             }
             Ok(()) if stage != Stage::Complete && !line.is_gone() => {
@@ -132,7 +135,13 @@ impl Office {
             }
             Ok(()) => {}
         }
-        self.note(&head, reply.inst(), seat, started);
+        let status = match reply.status.get() {
+            0 => 500,
+            status => status,
+        };
+        let ended = clock::now();
+        passage.ends(&head.ticket, status, ended);
+        self.note(&head, reply.inst(), seat, status, (started, ended));
         Answer::Over
     }
 
@@ -143,8 +152,10 @@ impl Office {
         body: Gathered,
         reply: Inst<'_, Reply>,
         seat: usize,
+        passage: &OnThread,
     ) -> PyRes<()> {
         let scope = self.scope(head, origin, seat)?;
+        passage.scope(&scope);
         let body = body_object(body)?;
         let Some(handler) = self.handler.get() else {
             return Ok(());
@@ -188,13 +199,16 @@ impl Office {
     }
 
     /// The access log's line.
-    fn note(&self, head: &Head, reply: Inst<'_, Reply>, seat: usize, started: u64) {
-        let status = match reply.status.get() {
-            0 => 500,
-            status => status,
-        };
+    fn note(
+        &self,
+        head: &Head,
+        reply: Inst<'_, Reply>,
+        seat: usize,
+        status: u16,
+        (started, ended): (u64, u64),
+    ) {
         if let Some(tally) = &self.tally {
-            tally.count(&head.method, status, clock::now().saturating_sub(started));
+            tally.count(&head.method, status, ended.saturating_sub(started));
         }
         let Some(log) = &self.access_log else {
             return;

@@ -246,6 +246,7 @@ impl Blocking {
         exchange.set_tag(tag);
         let mut head = Box::new(Head::of(request.head));
         head.id = id;
+        head.enter(false, 0, clock::now());
         let guest = Guest {
             exchange,
             line: Arc::new(Line::new(tag, Arc::clone(&self.answers))),
