@@ -63,14 +63,14 @@ fn hear(who: u8, on: bool) -> bool {
     before & who != 0
 }
 
-/// Tells of a new task. `parent` is the one that takes a step.
+/// Tells of a new task, which has its number.
 #[cold]
-pub(crate) fn task_made(task: Inst<'_, Task>, parent: Option<Ref<'_>>) -> PyRes<()> {
+pub(crate) fn task_made(task: Inst<'_, Task>) -> PyRes<()> {
     if on() {
         created(task.up())?;
     }
     if record::on() {
-        record::created(task, parent);
+        record::created(task);
     }
     Ok(())
 }

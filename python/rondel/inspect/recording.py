@@ -1,7 +1,7 @@
 """A recording of a program: which task did what when, and what it waited for.
 
 ``record()`` begins one in this process, ``Recorder.stop()`` gives the :class:`Recording`. The
-events come from the loops themselves (``crates/rondel/src/inspect/record.rs``); here they become
+events come from the loops themselves (``crates/rondel/src/inspect/record``); here they become
 tasks with their steps and waits. Times are seconds since the recording began.
 
 Only tasks that Rondel's loops step are recorded; of a task that was there before the recording
@@ -30,15 +30,15 @@ __all__ = [
     "record",
 ]
 
-#: Events kept, 32 bytes each.
+#: Events kept, 24 bytes each.
 LIMIT: Final = 1_000_000
 
-_EVENT = struct.Struct("=QQQII")
-_PLACE = 2**64 - 1
+_EVENT = struct.Struct("=QIIII")
+_PLACE = 2**32 - 1
 
 
 class _What(IntEnum):
-    """As ``What`` in record.rs."""
+    """As ``What`` in record/mod.rs."""
 
     CREATED = 0
     NAMED = 1
@@ -59,6 +59,7 @@ class _What(IntEnum):
     CALL_BEGIN = 16
     CALL_END = 17
     CANCEL = 18
+    CALL_WAITS = 19
 
 
 class Outcome(Enum):
@@ -279,6 +280,9 @@ class _Reader:
                 case _What.CALL_END:
                     if subject in self._calls:
                         self._calls.pop(subject).ended = now
+                case _What.CALL_WAITS:
+                    if subject in self._calls:
+                        self._by_future[other] = self._calls[subject]
                 case _What.CANCEL:
                     self._task(now, subject).cancels.append((now, self._alive.get(other)))
                 case _What.CALLBACK | _What.CALLBACK_END:

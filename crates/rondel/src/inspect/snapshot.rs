@@ -109,7 +109,10 @@ impl Snapshot {
             .is_some_and(|stepping| stepping.obj().is(task.obj()));
         self.chain.clear();
         let mut last = None;
-        let tail = walk::chain(coro.borrow(), |link| last = Some(self.link(link)));
+        let tail = walk::chain(coro.borrow(), |link, _| match link {
+            Link::Last => {}
+            link => last = Some(self.link(link)),
+        });
         let chain = self.number_chain();
         let called = last.flatten();
         let mut out = std::mem::take(&mut self.tasks);
@@ -154,6 +157,7 @@ impl Snapshot {
     /// Numbers a link and puts it on the present chain. A call of the standard library is answered.
     fn link(&mut self, link: Link) -> Option<String> {
         match link {
+            Link::Last => None,
             Link::Native(name) => {
                 let next = self.places.len() + self.natives.len();
                 let frames = &mut self.frames;

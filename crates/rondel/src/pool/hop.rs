@@ -16,6 +16,7 @@
 
 use crate::event_loop::LoopBase;
 use crate::future::{self, Future};
+use crate::inspect::record;
 use rondel_core::pool::{Job, Turn};
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
 use rondel_ffi::err::Builtin;
@@ -76,6 +77,9 @@ pub(super) fn new(home: Own<LoopBase>, func: Obj, hold: Option<Obj>) -> PyRes<(O
         },
         true,
     )?;
+    if record::on() {
+        record::call_made(hop.obj(), hop.func.get(), None);
+    }
     let mut order = Order(Some(Parked::new(hop.obj().own())));
     let hold = hold.map(Parked::new);
     let job = Box::new(move |turn: &mut Turn| gil::attached(|| order.carry_out(turn, hold)));
@@ -92,6 +96,9 @@ impl Order {
             return;
         }
         hop.stage.set(Stage::Running);
+        if record::on() {
+            record::call_begins(hop.obj());
+        }
         let outcome = match hop.func.take() {
             Some(func) => call::call0(func.borrow()),
             None => Ok(Obj::none()),
@@ -126,6 +133,9 @@ impl Drop for Order {
 
 /// The outcome is there: who waits is told, by `turn` when the GIL is free, or at once.
 fn arrive(hop: Inst<'_, Hop>, outcome: Obj, failed: bool, turn: Option<&mut Turn>) {
+    if record::on() {
+        record::call_ends(hop.obj());
+    }
     hop.stage.set(Stage::Done);
     hop.failed.set(failed);
     hop.outcome.set(Some(outcome));
@@ -170,7 +180,12 @@ fn wait(slf: Inst<'_, Hop>) -> PyRes<Obj> {
         Stage::Dropped => {
             let _cancelled = future::cancel_plain(made.inst(), None)?;
         }
-        Stage::Queued | Stage::Running => slf.future.set(Some(made.clone())),
+        Stage::Queued | Stage::Running => {
+            if record::on() {
+                record::call_waits(slf.obj(), made.obj());
+            }
+            slf.future.set(Some(made.clone()));
+        }
     }
     Ok(made.into_obj())
 }

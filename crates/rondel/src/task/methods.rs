@@ -51,13 +51,16 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     slf.log_destroy_pending.set(true);
     slf.armed.set(true);
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
-    if watch::hears_of_tasks() {
-        watch::task_made(slf, None)?;
+    let home = slf.fut().home.get();
+    if let Some(home) = &home {
+        register(home.inst(), slf);
+        slf.identify(&home.inst());
     }
-    match slf.fut().home.get() {
+    if watch::hears_of_tasks() {
+        watch::task_made(slf)?;
+    }
+    match home {
         Some(home) => {
-            register(home.inst(), slf);
-            slf.identify(&home.inst());
             if eager && home.is_running() {
                 return super::start_eagerly(home.inst(), slf);
             }

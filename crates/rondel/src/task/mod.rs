@@ -23,7 +23,7 @@ mod methods;
 mod step;
 
 pub(crate) use methods::{bound_wakeup, build};
-pub(crate) use step::{awake, step};
+pub(crate) use step::{awake, step, step_recorded};
 
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
@@ -361,7 +361,7 @@ pub(crate) fn create(
         future::remember_source(task.inst().up())?;
     }
     if watch::hears_of_tasks() {
-        watch::task_made(task.inst(), home.stepping())?;
+        watch::task_made(task.inst())?;
     }
     if options.eager_start && home.is_running() {
         track(task.inst());
