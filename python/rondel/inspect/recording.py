@@ -25,6 +25,7 @@ __all__ = [
     "Span",
     "Task",
     "ThreadCall",
+    "Usage",
     "Wait",
     "read_answer",
     "record",
@@ -123,10 +124,26 @@ _INSIDE = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a task has used, as far as it was recorded; times are in seconds."""
+
+    steps: int
+    #: In its steps: the loop's thread was its own. CPU time, but for what it waited in them: for
+    #: the GIL, for a processor, for blocking calls.
+    running: float
+    #: Between its steps.
+    suspended: float
+    #: The part of that in which it could have gone on and others were before it, as far as its wait
+    #: was for nothing else (``sleep(0)``).
+    ready: float
+
+
 @dataclass(eq=False, slots=True)
 class Task:
     """The life of one task."""
 
+    #: Its place among the recording's tasks.
     number: int
     name: str
     #: The qualified name of what it runs.
@@ -141,11 +158,24 @@ class Task:
     outcome: Outcome | None = None
     #: When it was asked to end, and by which task.
     cancels: "list[tuple[float, Task | None]]" = field(default_factory=list)
+    #: Its number in the process: the same as :attr:`rondel.inspect.Task.id`.
+    id: int = 0
 
     @property
     def running(self) -> float:
         """Seconds in its steps."""
         return sum(step.seconds for step in self.steps)
+
+    @property
+    def suspended(self) -> float:
+        """Seconds between its steps."""
+        return sum(wait.seconds for wait in self.waits)
+
+    @property
+    def usage(self) -> Usage:
+        """Its counters."""
+        ready = sum(wait.seconds for wait in self.waits if wait.kind == "ready")
+        return Usage(len(self.steps), self.running, self.suspended, ready)
 
 
 @dataclass(eq=False, slots=True)
@@ -170,6 +200,14 @@ class Recording:
     #: Events that had no room.
     lost: int
 
+    def by_id(self) -> dict[int, Task]:
+        """The tasks by their number in the process: joins them with ``rondel.inspect.tasks()``."""
+        return {task.id: task for task in self.tasks}
+
+    def usage(self) -> dict[int, Usage]:
+        """Each task's counters, by its number in the process."""
+        return {task.id: task.usage for task in self.tasks}
+
 
 class Recorder:
     """A recording that is going on. Made by :func:`record`."""
@@ -183,9 +221,10 @@ class Recorder:
 def record(*, limit: int = LIMIT, details: bool = True) -> Recorder:
     """Begin to record all Rondel loops of this process.
 
-    ``limit`` events are kept, 32 bytes each; what comes after them is counted. ``details`` are the
-    places that make tasks and wait; they cost about a microsecond each. Raises RuntimeError while
-    another recording goes on.
+    ``limit`` events are kept, 24 bytes each; what comes after them is counted. ``details`` are the
+    places that make tasks and wait, and the exact time at which a task is made: without them it is
+    when the step began that made it. They cost some 0.1 µs a wait and 0.2 µs a task. Raises
+    RuntimeError while another recording goes on.
     """
     _rondel._record(limit, details)
     return Recorder()
@@ -224,7 +263,7 @@ class _Reader:
     def __init__(self, notes: list[object]) -> None:
         self._notes = notes
         self._tasks: list[Task] = []
-        # By address, for as long as it is theirs.
+        # By number.
         self._alive: dict[int, Task] = {}
         # The same, over or not: an eager task may get its name after its end.
         self._latest: dict[int, Task] = {}
@@ -315,14 +354,15 @@ class _Reader:
     def _task(self, now: float, subject: int) -> Task:
         task = self._alive.get(subject)
         if task is None:
-            task = self._alive[subject] = Task(len(self._tasks), "?", "?", now)
+            task = self._alive[subject] = Task(len(self._tasks), "?", "?", now, id=subject)
             self._tasks.append(task)
         return task
 
     # -- events
 
     def _created(self, now: float, subject: int, parent: int, note: int) -> None:
-        task = Task(len(self._tasks), "?", self._runs(note), now, self._alive.get(parent))
+        runs, maker = self._runs(note), self._alive.get(parent)
+        task = Task(len(self._tasks), "?", runs, now, maker, id=subject)
         self._alive[subject] = self._latest[subject] = task
         self._open.pop(subject, None)
         self._waits.pop(subject, None)

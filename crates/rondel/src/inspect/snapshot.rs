@@ -68,9 +68,9 @@ impl Snapshot {
                         return;
                     };
                     at = next;
-                    let task = home.tasks.borrow().get(at).and_then(|task| task.own());
-                    if let Some(task) = task {
-                        self.task(home.inst(), task.inst());
+                    let listed = home.tasks.borrow().get(at).map(|one| (one.task.own(), one.parent));
+                    if let Some((Some(task), parent)) = listed {
+                        self.task(home.inst(), task.inst(), parent);
                     }
                 }
             });
@@ -93,9 +93,9 @@ impl Snapshot {
         object.end();
     }
 
-    fn task(&mut self, home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
-        let ids = task.ids();
-        if task.fut().done() || !self.seen.insert(ids.own) {
+    fn task(&mut self, home: Inst<'_, LoopBase>, task: Inst<'_, Task>, parent: u32) {
+        let id = task.fut().id.get();
+        if task.fut().done() || !self.seen.insert(id) {
             return;
         }
         if self.count >= MOST {
@@ -120,7 +120,7 @@ impl Snapshot {
             out.push(',');
         }
         let mut object = Object::begin(&mut out);
-        object.number("id", ids.own);
+        object.number("id", id);
         object.text("name", &Task::shown_name(task));
         object.number("loop", home.counters.id);
         let state = task
@@ -129,8 +129,8 @@ impl Snapshot {
         object.text("state", state);
         object.text("coro", self.coroutine_name(coro.borrow()));
         object.number("chain", chain);
-        if ids.parent != 0 {
-            object.number("parent", ids.parent);
+        if parent != 0 {
+            object.number("parent", parent);
         }
         if task.cancels.get() > 0 {
             object.number("cancels", task.cancels.get());
@@ -389,7 +389,7 @@ const FEW: usize = 8;
 fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>) {
     if let Some(task) = future.obj().cast::<Task>() {
         object.text("kind", "task");
-        object.number("task", task.ids().own);
+        object.number("task", task.fut().id.get());
         object.text("what", &Task::shown_name(task));
     } else if let Some(gather) = future.obj().cast::<Gather>() {
         let (done, total) = gather.progress();
@@ -407,7 +407,7 @@ fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>)
                     out.push(',');
                 }
                 shown += 1;
-                let _infallible = write!(out, "{}", task.ids().own);
+                let _infallible = write!(out, "{}", task.fut().id.get());
             }
         });
         out.push(']');

@@ -274,7 +274,7 @@ fn task_of(stall: &Stall) -> Option<(u32, String, String, Option<String>)> {
         Some(format!("{file}:{line}"))
     });
     let name = super::snapshot::name_of(coro.borrow());
-    Some((task.ids().own, Task::shown_name(task), name, created))
+    Some((task.fut().id.get(), Task::shown_name(task), name, created))
 }
 
 /// Calls the program's function in a thread of its own.

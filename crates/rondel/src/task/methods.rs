@@ -42,8 +42,8 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     };
     slf.coro.set(Some(coro.own()));
     slf.context.set(Some(context));
-    let name = given_name(name.and_then(Ref::not_none))?;
-    slf.fut().number.set(number_for(name.as_ref()));
+    let mut name = given_name(name.and_then(Ref::not_none))?;
+    slf.fut().number.set(number_for(&mut name)?);
     slf.name.set(name);
     slf.waiter.set(Waiter::Nothing);
     slf.cancels.set(0);
@@ -53,8 +53,8 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
     let home = slf.fut().home.get();
     if let Some(home) = &home {
+        slf.fut().id.set(super::next_id());
         register(home.inst(), slf);
-        slf.identify(&home.inst());
     }
     if watch::hears_of_tasks() {
         watch::task_made(slf)?;

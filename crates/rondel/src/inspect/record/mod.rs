@@ -133,22 +133,36 @@ fn address(home: Inst<'_, LoopBase>) -> usize {
 /// A task was made, and has its number.
 #[cold]
 pub(crate) fn created(task: Inst<'_, Task>) {
-    let place = details().then(watch::innermost).flatten();
-    let parent = task.ids().parent;
-    is_known(task, parent, details());
-    if let Some(here) = place {
+    is_known(task, task::parent_of(task), details());
+    if details()
+        && let Some(here) = maker()
+    {
         with(|it| {
             let note = it.place(&here, None);
-            it.put(What::Named, task.ids().own, PLACE, note, 0);
+            it.put(What::Named, task.fut().id.get(), PLACE, note, 0);
         });
     }
+}
+
+/// As `watch::innermost`: the innermost frame of the program's own.
+fn maker() -> Option<Frame> {
+    let mut frame = Frame::current();
+    while let Some(here) = frame {
+        let mut ours = false;
+        with(|it| ours = it.is_ours(&here));
+        if !ours {
+            return Some(here);
+        }
+        frame = here.back();
+    }
+    None
 }
 
 /// Tells what a task runs, who made it, and its name. One of another runtime's loop has no number: it
 /// takes no steps here.
 fn is_known(task: Inst<'_, Task>, parent: u32, exact: bool) {
-    let ids = task.ids();
-    let Some(coro) = task.coro.peek().filter(|_| ids.own != 0) else {
+    let (id, number) = (task.fut().id.get(), task.fut().number.get());
+    let Some(coro) = task.coro.peek().filter(|_| id != 0) else {
         return;
     };
     let code = Kind::of(coro).and_then(|kind| kind.code(coro));
@@ -157,10 +171,10 @@ fn is_known(task: Inst<'_, Task>, parent: u32, exact: bool) {
             Some(code) => it.note(code.borrow()),
             None => it.note(coro.type_of()),
         };
-        it.created(ids.own, parent, note, task.fut().number.get() as u32, exact);
+        it.created(id, parent, note, number, exact);
         if let Some(name) = task.name.peek() {
             let note = it.note(name);
-            it.put(What::Named, ids.own, 0, note, 0);
+            it.put(What::Named, id, 0, note, 0);
         }
     });
 }
@@ -172,7 +186,7 @@ pub(crate) fn named(task: Inst<'_, Task>) {
     with(|it| {
         if let Some(name) = &name {
             let note = it.note(name.borrow());
-            it.put(What::Named, task.ids().own, 0, note, 0);
+            it.put(What::Named, task.fut().id.get(), 0, note, 0);
         }
     });
 }
@@ -181,9 +195,9 @@ pub(crate) fn named(task: Inst<'_, Task>) {
 #[cold]
 pub(crate) fn cancelled(task: Inst<'_, Task>) {
     let by = event_loop::running()
-        .and_then(|home| home.stepping_task().map(|by| by.ids().own))
+        .and_then(|home| home.stepping_task().map(|by| by.fut().id.get()))
         .unwrap_or(0);
-    with(|it| it.write(What::Cancel, task.ids().own, by, 0));
+    with(|it| it.write(What::Cancel, task.fut().id.get(), by, 0));
 }
 
 // ------------------------------------------------------------------------------------ steps
@@ -191,7 +205,7 @@ pub(crate) fn cancelled(task: Inst<'_, Task>) {
 /// A step out of a loop's ready queue is about to be taken.
 #[inline(always)]
 pub(crate) fn step_begins(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
-    with(|it| it.step_begins(address(home), task.ids().own));
+    with(|it| it.step_begins(address(home), task.fut().id.get()));
 }
 
 /// What a step has come to.
@@ -222,7 +236,7 @@ impl End {
             0
         };
         End {
-            task: task.ids().own,
+            task: task.fut().id.get(),
             what,
             other,
             note,
@@ -244,7 +258,7 @@ impl End {
 /// A step within another entry begins: an eager task's first, or one that another runtime's future calls.
 #[cold]
 pub(crate) fn inner_begins(task: Inst<'_, Task>) {
-    with(|it| it.begins(task.ids().own));
+    with(|it| it.begins(task.fut().id.get()));
 }
 
 /// What a coroutine yields says what it waits for.
@@ -255,7 +269,7 @@ fn waits_for(obj: Ref<'_>) -> (What, u32) {
     } else if obj.exact::<Future>().is_some() {
         (What::EndWaits, key(obj))
     } else if let Some(task) = obj.exact::<Task>() {
-        (What::EndWaitsTask, task.ids().own)
+        (What::EndWaitsTask, task.fut().id.get())
     } else if obj.exact::<Sleep>().is_some() {
         (What::EndSleeps, 0)
     } else if obj.exact::<Gather>().is_some() {
@@ -427,7 +441,7 @@ fn is_there(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
         Waiter::Other(obj) => (What::EndWaits, key(obj.borrow())),
     });
     let note = if details() { place_of(task) } else { 0 };
-    with(|it| it.ends(what, task.ids().own, other, note));
+    with(|it| it.ends(what, task.fut().id.get(), other, note));
 }
 
 /// Ends it: what was recorded; none if nothing is.

@@ -12,8 +12,9 @@
 use super::What;
 use super::ticks::{Counter, Moment, Scale};
 use rondel_ffi::frame::Frame;
-use rondel_ffi::{Obj, Ref, value};
+use rondel_ffi::{Obj, Ref, memory, value};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// 24 bytes, whose words are written one after the other.
 struct Event {
@@ -40,11 +41,33 @@ pub(in crate::inspect) struct Told {
     pub(in crate::inspect) note: u32,
 }
 
-/// Room that is asked for at the beginning, in events; the system gives it as it is written to.
+/// Room that is asked for at the beginning, in events; the system gives it as it is written to, in large
+/// pages if it can: small ones would cost an event some 4 ns.
 const ROOM: usize = 1 << 20;
 
 /// Notes found without a look into the table.
 const RECENT: usize = 64;
+
+/// Keys are addresses of objects that are kept, so nobody chooses them.
+type Table<K, V> = HashMap<K, V, BuildHasherDefault<Addresses>>;
+
+#[derive(Default)]
+struct Addresses(u64);
+
+impl Hasher for Addresses {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+    #[inline]
+    fn write_usize(&mut self, word: usize) {
+        // The multiplier of the golden ratio spreads what comes in steps of 16.
+        self.0 = (self.0.rotate_left(5) ^ word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(20)
+    }
+}
 
 pub(in crate::inspect) struct Recording {
     events: Vec<Event>,
@@ -61,12 +84,12 @@ pub(in crate::inspect) struct Recording {
     lead: u32,
     pub(in crate::inspect) notes: Vec<Obj>,
     /// The note of an object that a note keeps alive.
-    known: HashMap<usize, u32>,
+    known: Table<usize, u32>,
     recent: [(usize, u32); RECENT],
     /// The note of an instruction of a code object, with what is awaited there.
-    places: HashMap<(usize, i32, usize), u32>,
+    places: Table<(usize, usize, usize), u32>,
     /// Whether code is of asyncio's or ours.
-    ours: HashMap<usize, bool>,
+    ours: Table<usize, bool>,
 }
 
 impl Default for Recording {
@@ -80,7 +103,7 @@ impl Recording {
         let counter = Counter::choose();
         let began = Moment::now(counter);
         Recording {
-            events: Vec::with_capacity(limit.min(ROOM)),
+            events: memory::large(limit.min(ROOM)),
             limit,
             lost: 0,
             counter,
@@ -90,10 +113,10 @@ impl Recording {
             ended: 0,
             lead: 0,
             notes: Vec::new(),
-            known: HashMap::new(),
+            known: Table::default(),
             recent: [(0, 0); RECENT],
-            places: HashMap::new(),
-            ours: HashMap::new(),
+            places: Table::default(),
+            ours: Table::default(),
         }
     }
 
@@ -240,7 +263,7 @@ impl Recording {
         let address = |obj: Ref<'_>| obj.as_ptr() as usize;
         let key = (
             address(code.borrow()),
-            frame.instruction(),
+            frame.instruction() as usize,
             awaited.map_or(0, address),
         );
         if let Some(note) = self.places.get(&key) {
