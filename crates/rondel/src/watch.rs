@@ -64,7 +64,7 @@ fn hear(who: u8, on: bool) -> bool {
 }
 
 /// Tells of a new task, which has its number.
-#[cold]
+#[inline(never)]
 pub(crate) fn task_made(task: Inst<'_, Task>) -> PyRes<()> {
     if on() {
         created(task.up())?;

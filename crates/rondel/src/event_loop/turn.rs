@@ -482,35 +482,27 @@ fn other(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
 }
 
 /// The next entry, with what is to be seen to before it and around it.
-#[cold]
 #[inline(never)]
 fn watched(slf: Inst<'_, LoopBase>) -> PyRes<()> {
     slf.wake_late();
-    match slf.pop() {
-        None => Ok(()),
-        Some(entry) if slf.attention.has(reason::RECORD) => noticed(slf, entry, recorded),
-        Some(entry) => noticed(slf, entry, execute),
+    let Some(entry) = slf.pop() else {
+        return Ok(());
+    };
+    match (slf.attention.has(reason::RECORD), slf.is_debug()) {
+        (true, false) => recorded(slf, entry),
+        (false, false) => execute(slf, entry),
+        (true, true) => timed(slf, entry, recorded),
+        (false, true) => timed(slf, entry, execute),
     }
 }
 
 type Execute = fn(Inst<'_, LoopBase>, Entry) -> PyRes<()>;
 
-#[inline(always)]
-fn noticed(slf: Inst<'_, LoopBase>, entry: Entry, execute: Execute) -> PyRes<()> {
-    if slf.is_debug() {
-        timed(slf, entry, execute)
-    } else {
-        execute(slf, entry)
-    }
-}
-
 /// Executes the entry and tells the recorder of it.
 #[inline(always)]
 fn recorded(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
     match entry.into_step() {
-        Ok(task) => {
-            task::step_recorded(slf, task, None).or_else(|raised| failed(slf, raised))
-        }
+        Ok(task) => task::step_recorded(slf, task, None).or_else(|raised| failed(slf, raised)),
         Err(entry) => other_recorded(slf, entry.moved()),
     }
 }

@@ -68,7 +68,11 @@ impl Snapshot {
                         return;
                     };
                     at = next;
-                    let listed = home.tasks.borrow().get(at).map(|one| (one.task.own(), one.parent));
+                    let listed = home
+                        .tasks
+                        .borrow()
+                        .get(at)
+                        .map(|one| (one.task.own(), one.parent));
                     if let Some((Some(task), parent)) = listed {
                         self.task(home.inst(), task.inst(), parent);
                     }

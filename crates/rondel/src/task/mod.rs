@@ -123,7 +123,7 @@ static CREATED: AtomicU32 = AtomicU32::new(0);
 #[inline(always)]
 fn next_id() -> u32 {
     // As for names' numbers: the GIL is held.
-    let id = CREATED.load(Ordering::Relaxed).wrapping_add(1);
+    let id = CREATED.load(Ordering::Relaxed).wrapping_add(1).max(1);
     CREATED.store(id, Ordering::Relaxed);
     id
 }
@@ -429,6 +429,7 @@ pub(crate) fn all(home: Inst<'_, LoopBase>) -> Vec<Own<Task>> {
 }
 
 /// The number of the task that created this one; 0 for none, or when it is over.
+#[inline]
 pub(crate) fn parent_of(task: Inst<'_, Task>) -> u32 {
     let (index, home) = (task.fut().index.get(), task.fut().home.peek());
     let at = (index as usize).checked_sub(1);

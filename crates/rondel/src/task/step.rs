@@ -23,7 +23,7 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
 }
 
 /// The same for a loop that records its entries.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn step_recorded(
     home: Inst<'_, LoopBase>,
     task: Own<Task>,

@@ -40,7 +40,7 @@ use crate::{event_loop, watch};
 use rondel_ffi::call::{self, Sent};
 use rondel_ffi::frame::Frame;
 use rondel_ffi::gil::GilStatic;
-use rondel_ffi::peek::Kind;
+use rondel_ffi::peek::{self, Kind};
 use rondel_ffi::{Inst, Obj, Ref, value};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,16 +131,34 @@ fn address(home: Inst<'_, LoopBase>) -> usize {
 // ------------------------------------------------------------------------------------ tasks
 
 /// A task was made, and has its number.
-#[cold]
+#[inline]
 pub(crate) fn created(task: Inst<'_, Task>) {
     is_known(task, task::parent_of(task), details());
-    if details()
-        && let Some(here) = maker()
-    {
-        with(|it| {
-            let note = it.place(&here, None);
-            it.put(What::Named, task.fut().id.get(), PLACE, note, 0);
-        });
+    if details() {
+        made_at(task);
+    }
+}
+
+/// The place that makes a task.
+#[cold]
+fn made_at(task: Inst<'_, Task>) {
+    quietly(|| {
+        if let Some(here) = maker() {
+            with(|it| {
+                let note = it.place(&here, None);
+                it.put(What::Named, task.fut().id.get(), PLACE, note, 0);
+            });
+        }
+    });
+}
+
+/// Makes objects without the collector, which before 3.12 starts where they are made: what it ends may
+/// run any code.
+fn quietly<R>(work: impl FnOnce() -> R) -> R {
+    if cfg!(Py_3_12) {
+        work()
+    } else {
+        peek::uncollected(work)
     }
 }
 
@@ -160,6 +178,7 @@ fn maker() -> Option<Frame> {
 
 /// Tells what a task runs, who made it, and its name. One of another runtime's loop has no number: it
 /// takes no steps here.
+#[inline]
 fn is_known(task: Inst<'_, Task>, parent: u32, exact: bool) {
     let (id, number) = (task.fut().id.get(), task.fut().number.get());
     let Some(coro) = task.coro.peek().filter(|_| id != 0) else {
@@ -231,7 +250,7 @@ impl End {
         };
         let waits = matches!(sent, Sent::Yielded(_));
         let note = if waits && details() {
-            place_of(task)
+            quietly(|| place_of(task))
         } else {
             0
         };
@@ -440,7 +459,11 @@ fn is_there(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
         Waiter::Future(waited) => waits_for(waited.obj()),
         Waiter::Other(obj) => (What::EndWaits, key(obj.borrow())),
     });
-    let note = if details() { place_of(task) } else { 0 };
+    let note = if details() {
+        quietly(|| place_of(task))
+    } else {
+        0
+    };
     with(|it| it.ends(what, task.fut().id.get(), other, note));
 }
 

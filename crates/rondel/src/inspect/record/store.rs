@@ -56,7 +56,9 @@ struct Addresses(u64);
 
 impl Hasher for Addresses {
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+        bytes
+            .iter()
+            .for_each(|byte| self.write_usize(usize::from(*byte)));
     }
     #[inline]
     fn write_usize(&mut self, word: usize) {
@@ -156,6 +158,7 @@ impl Recording {
     }
 
     /// A task was made: now, or, if that is good enough, when the step began in which it was.
+    #[inline]
     pub(super) fn created(&mut self, task: u32, parent: u32, code: u32, number: u32, exact: bool) {
         if exact {
             self.look();
