@@ -323,6 +323,8 @@ def test_a_step_woken_by_another_runtimes_future_is_a_step() -> None:
 def test_a_hop_of_the_bridge_is_a_call_in_a_thread() -> None:
     from asgiref.sync import async_to_sync, sync_to_async
 
+    from rondel import bridge
+
     async def inner() -> int:
         await nap()
         return threading.get_ident()
@@ -333,8 +335,13 @@ def test_a_hop_of_the_bridge_is_a_call_in_a_thread() -> None:
     async def main() -> tuple[int, int]:
         return await sync_to_async(blocking)()
 
-    got = recorded(main)
-    (call,) = (call for call in got.calls if "blocking" in call.runs)
+    bridge.install()
+    try:
+        got = recorded(main)
+    finally:
+        bridge.uninstall()
+    (call,) = got.calls
+    assert call.runs.endswith("blocking")
     assert call.begun is not None
     assert call.ended is not None
     assert call.made <= call.begun <= call.ended

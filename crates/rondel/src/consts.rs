@@ -37,6 +37,7 @@ names! {
     data_received = c"data_received",
     delay = c"delay",
     arg = c"arg",
+    args = c"args",
     call_soon_threadsafe = c"call_soon_threadsafe",
     cancelled = c"cancelled",
     done = c"done",

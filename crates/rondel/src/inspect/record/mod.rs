@@ -387,7 +387,7 @@ fn function_of(callable: Obj) -> Obj {
         let inner = match value::type_name(here.borrow()).as_str() {
             "function" => part(here.borrow(), names().dunder_code.borrow()),
             "method" => part(here.borrow(), names().dunder_func.borrow()),
-            "functools.partial" | "partial" => part(here.borrow(), names().func.borrow()),
+            "functools.partial" | "partial" => of_partial(here.borrow()),
             "builtin_function_or_method" => part(here.borrow(), names().dunder_qualname.borrow()),
             "code" | "str" => return here,
             _ => None,
@@ -398,6 +398,24 @@ fn function_of(callable: Obj) -> Obj {
         }
     }
     here
+}
+
+/// Which of its arguments `rondel.bridge.calls` has `thread_handler` call.
+const HANDLED: usize = 4;
+
+/// What a partial calls: its function, or what the bridge's handler and `Context.run` are told to call.
+fn of_partial(partial: Ref<'_>) -> Option<Obj> {
+    let function = part(partial, names().func.borrow())?;
+    let name = part(function.borrow(), names().dunder_name.borrow());
+    let name = name.and_then(|name| peek::text(name.borrow()));
+    let args = part(partial, names().args.borrow());
+    let told = match (name.as_deref(), args) {
+        (Some("thread_handler"), Some(args)) => value::item(args.borrow(), HANDLED),
+        (Some("run"), Some(args)) => value::item(args.borrow(), 0),
+        _ => None,
+    };
+    let is_told = |told: &Obj| told.borrow().is_callable();
+    told.filter(is_told).or(Some(function))
 }
 
 /// An attribute of an object whose type is CPython's or ours; an error is as good as nothing.
