@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .PHONY: help tools build dev demo test test-rust test-python test-django test-all bench \
-        bench-django bench-net bench-server lint lint-rust lint-python conformance conformance-tasks \
+        bench-django bench-net bench-server bench-inspect lint lint-rust lint-python conformance conformance-tasks \
         conformance-cpython conformance-all upstream upstream-quick compat test-debug \
         test-valgrind soak soak-net fuzz clean
 
@@ -135,6 +135,9 @@ bench-django: tools ## Django under Rondel, uvicorn, granian, gunicorn; SQLite, 
 
 bench-net: tools ## protocols, streams, sock_*, TLS, threads ... under every loop (ARGS="--help")
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_net.py $(ARGS)
+
+bench-inspect: tools ## what the inspector costs: off, counters, recording (ARGS="--help")
+	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_inspect.py $(ARGS)
 
 bench-server: tools ## CPU, latency, memory of the server beside its peers (ARGS="--help")
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_server.py $(ARGS)

@@ -38,6 +38,8 @@ class Case:
     """Measurements in one process; the heavy cases, whose rounds agree anyway, take one."""
     memory: bool = False
     """Measured in resident bytes per task, in a process of its own."""
+    measures: bool = False
+    """`run` measures for itself and returns the figures."""
 
     def scaled(self, quick: bool) -> int:
         """`operations`, or a tenth of it for a quick look; memory needs the full crowd."""

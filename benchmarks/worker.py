@@ -1,6 +1,7 @@
 """One process of the task layer's benchmark: one runtime, the cases it is told, one round.
 
-Usage: ``python worker.py RUNTIME [--quick] [--freeze] CASE...``.  Prints one JSON line per case
+Usage: ``python worker.py RUNTIME [--quick] [--freeze] [--record | --details] CASE...``; Rondel's
+inspector can record each measurement, with details or without.  Prints one JSON line per case
 as soon as it has one, so that a runtime that dies in a case keeps the figures before it:
 
     {"case": ..., "begin": true}                  the case starts now
@@ -15,18 +16,24 @@ warm-up precedes, so that specialised bytecode, freelists and thread pools are t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import gc
 import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from floor import FLOORS
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Around = Callable[[], contextlib.AbstractContextManager[None]]
+
+RECORDED = 3_000_000
+"""Events of a recording: some cases have more than the default million."""
 
 
 def report(case: str, **fields: Any) -> None:
@@ -42,15 +49,36 @@ def loop_factory(runtime: str) -> LoopFactory:
     return factory
 
 
-def measure(run: Callable[[int], Any], operations: int, repeats: int) -> list[float]:
-    """CPU nanoseconds per operation, one value per repeat."""
+@contextlib.contextmanager
+def recorded(details: bool) -> Iterator[None]:
+    """The block is recorded by Rondel's inspector; that no event was lost is part of the figure."""
+    from rondel.inspect.recording import record
+
+    # Recorded from its beginning to its end: what is made of it afterwards is not measured.
+    recorder = record(limit=RECORDED, details=details)
+    yield
+    if recorder.stop().lost:
+        raise RuntimeError("the recording had no room for all events")
+
+
+def measure(
+    run: Callable[[int], Any],
+    operations: int,
+    repeats: int,
+    around: Around = contextlib.nullcontext,
+) -> list[float]:
+    """CPU nanoseconds per operation, one value per repeat.
+
+    `around` makes what is entered before a measurement begins and left after it has ended.
+    """
     run(max(300, operations // 20 // 1_000 * 1_000))
     values: list[float] = []
     for _ in range(repeats):
-        gc.collect()
-        start = time.process_time_ns()
-        run(operations)
-        values.append((time.process_time_ns() - start) / operations)
+        with around():
+            gc.collect()
+            start = time.process_time_ns()
+            run(operations)
+            values.append((time.process_time_ns() - start) / operations)
     return values
 
 
@@ -87,11 +115,15 @@ def run_floor(floor: str, names: list[str], quick: bool) -> None:
             report(case.name, values=values)
 
 
-def run_runtime(runtime: str, names: list[str], quick: bool) -> None:
+def run_runtime(
+    runtime: str, names: list[str], quick: bool, around: Around = contextlib.nullcontext
+) -> None:
     factory = loop_factory(runtime)
-    from cases import CASES  # after install(): the cases must see the installed names
+    # After install(): the cases must see the installed names.
+    import inspect_cases
+    from cases import CASES
 
-    for case in CASES:
+    for case in (*CASES, *inspect_cases.CASES):
         if case.name not in names:
             continue
         report(case.name, begin=True)
@@ -100,11 +132,14 @@ def run_runtime(runtime: str, names: list[str], quick: bool) -> None:
         try:
             if case.memory:
                 values = measure_memory(runner, case.run, case.scaled(quick))
+            elif case.measures:
+                values = runner.run(case.run(case.scaled(quick)))
             else:
                 values = measure(
                     lambda n, case=case, runner=runner: runner.run(case.run(n)),  # type: ignore[misc]
                     case.scaled(quick),
                     case.repeats,
+                    around,
                 )
         except Exception as error:  # a peer may lack a feature: its cell says so
             report(case.name, error=f"{type(error).__name__}: {error}")
@@ -126,7 +161,10 @@ def main() -> None:
     if runtime in FLOORS:
         run_floor(runtime, names, "--quick" in rest)
     else:
-        run_runtime(runtime, names, "--quick" in rest)
+        around: Around = contextlib.nullcontext
+        if "--record" in rest or "--details" in rest:
+            around = functools.partial(recorded, "--details" in rest)
+        run_runtime(runtime, names, "--quick" in rest, around)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from harness.report import Section, name
 
 COLOURS = {
     "rondel": "#c2410c",
+    "off": "#94a3b8",
     "asyncio": "#94a3b8",
     "uvloop": "#64748b",
     "rloop": "#475569",

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from cases import CASES
 
@@ -76,11 +77,15 @@ def run_process(
     names: list[str],
     flags: list[str],
     results: Figures,
+    variables: Mapping[str, str] | None = None,
 ) -> None:
-    """One process; if it dies in a case, that case is an error and a new one does the rest."""
+    """One process; if it dies in a case, that case is an error and a new one does the rest.
+
+    `variables` are added to its environment.
+    """
     left = [name for name in names if not results.failed(name, runtime)]
     while left:
-        current, ending = read_process(environment, runtime, left, flags, results)
+        current, ending = read_process(environment, runtime, left, flags, results, variables or {})
         if current is None:
             if ending:
                 for name in left:
@@ -98,11 +103,12 @@ def read_process(
     names: list[str],
     flags: list[str],
     results: Figures,
+    variables: Mapping[str, str],
 ) -> tuple[str | None, str]:
     """The case that the process died in, if any, and how it ended if not well."""
     process = subprocess.Popen(
         [str(environment.python), str(BENCHMARKS / "worker.py"), runtime, *flags, *names],
-        env=environment.variables(),
+        env=environment.variables() | dict(variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -35,6 +35,7 @@ pub mod freelist;
 pub mod gil;
 pub mod listener;
 pub mod local;
+pub mod memory;
 pub mod method;
 pub mod module;
 pub mod obj;

@@ -11,6 +11,16 @@ use crate::obj::{Obj, Ref};
 use crate::{call, value};
 use pyo3::ffi;
 use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+
+#[cfg(all(Py_3_12, not(py_sys_config = "Py_DEBUG")))]
+unsafe extern "C" {
+    /// Which the bindings lack.
+    fn PyGen_GetCode(generator: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// What is asked of an object with a frame.
+const PARTS: usize = 4;
 
 /// Objects of the interpreter that have a frame and may be suspended in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,19 +47,68 @@ impl Kind {
         }
     }
 
-    fn names(self) -> [&'static CStr; 3] {
+    fn names(self) -> [&'static CStr; PARTS] {
         match self {
-            Kind::Coroutine => [c"cr_frame", c"cr_await", c"cr_suspended"],
-            Kind::Generator => [c"gi_frame", c"gi_yieldfrom", c"gi_suspended"],
-            Kind::AsyncGenerator => [c"ag_frame", c"ag_await", c"ag_suspended"],
+            Kind::Coroutine => [c"cr_frame", c"cr_await", c"cr_suspended", c"cr_code"],
+            Kind::Generator => [c"gi_frame", c"gi_yieldfrom", c"gi_suspended", c"gi_code"],
+            Kind::AsyncGenerator => [c"ag_frame", c"ag_await", c"ag_suspended", c"ag_code"],
         }
+    }
+
+    fn type_object(self) -> *mut ffi::PyTypeObject {
+        match self {
+            Kind::Coroutine => &raw mut ffi::PyCoro_Type,
+            Kind::Generator => &raw mut ffi::PyGen_Type,
+            Kind::AsyncGenerator => &raw mut ffi::PyAsyncGen_Type,
+        }
+    }
+
+    /// The type's own getters: a look-up by name costs ten times the call.
+    fn getters(self) -> &'static [Option<ffi::getter>; PARTS] {
+        static KNOWN: [OnceLock<[Option<ffi::getter>; PARTS]>; 3] = [const { OnceLock::new() }; 3];
+        KNOWN[self as usize].get_or_init(|| {
+            let mut found = [None; PARTS];
+            // SAFETY: a type of the interpreter's own, complete since it began; its table ends with an
+            // entry without a name, and names are C strings.
+            unsafe {
+                let mut entry = (*self.type_object()).tp_getset;
+                while !entry.is_null() && !(*entry).name.is_null() {
+                    let name = CStr::from_ptr((*entry).name);
+                    if let Some(which) = self.names().iter().position(|known| *known == name) {
+                        found[which] = (*entry).get;
+                    }
+                    entry = entry.add(1);
+                }
+            }
+            found
+        })
     }
 
     fn attribute(self, obj: Ref<'_>, which: usize) -> Option<Obj> {
         debug_assert!(Kind::of(obj) == Some(self));
-        let name = value::intern(self.names()[which]).map_err(crate::Raised::clear);
-        let found = call::getattr(obj, name.ok()?.borrow()).map_err(crate::Raised::clear);
+        let found = if let Some(getter) = self.getters()[which] {
+            // SAFETY: a getter of the object's very type; these have no closure.
+            let found = unsafe { Obj::from_owned_opt(getter(obj.as_ptr(), std::ptr::null_mut())) };
+            found.ok_or_else(crate::Raised::assert_set)
+        } else {
+            value::intern(self.names()[which]).and_then(|name| call::getattr(obj, name.borrow()))
+        };
+        let found = found.map_err(crate::Raised::clear);
         found.ok().filter(|found| !found.is_none())
+    }
+
+    /// The code that it runs.
+    #[must_use]
+    #[inline]
+    pub fn code(self, obj: Ref<'_>) -> Option<Obj> {
+        #[cfg(all(Py_3_12, not(py_sys_config = "Py_DEBUG")))]
+        // SAFETY: all three are generators to C; the result is a new reference. (A debug build asserts
+        // the one type alone.)
+        unsafe {
+            Obj::from_owned_opt(PyGen_GetCode(obj.as_ptr()))
+        }
+        #[cfg(not(all(Py_3_12, not(py_sys_config = "Py_DEBUG"))))]
+        self.attribute(obj, 3)
     }
 
     /// Where it stands; none when it has ended.

@@ -67,14 +67,14 @@ fn hear(who: u8, on: bool) -> bool {
     before & who != 0
 }
 
-/// Tells of a new task. `parent` is the one that takes a step.
-#[cold]
-pub(crate) fn task_made(task: Inst<'_, Task>, parent: Option<Ref<'_>>) -> PyRes<()> {
+/// Tells of a new task, which has its number.
+#[inline(never)]
+pub(crate) fn task_made(task: Inst<'_, Task>) -> PyRes<()> {
     if HEARS.load(Ordering::Relaxed) & (WATCH | ORIGINS) != 0 {
         created(task.up())?;
     }
     if record::on() {
-        record::created(task, parent);
+        record::created(task);
     }
     Ok(())
 }

@@ -38,14 +38,14 @@ use crate::primitives::hops::{Alarm, Hop};
 use crate::primitives::task_group::TaskGroup;
 use crate::primitives::timeout::Timeout;
 use crate::server::{Cycle, Door};
-use crate::task::{Task, Waiter};
+use crate::task::{Listed, Task, Waiter};
 use attention::{Attention, reason};
 use rondel_core::driver::Driver;
 use rondel_core::inspect::counters::Counters;
 use rondel_core::pool::Late;
 use rondel_core::timers::{TimerKey, Timers};
 use rondel_core::wake::LoopWaker;
-use rondel_ffi::class::{ObjCell, OwnCell, Visit, Weak, track};
+use rondel_ffi::class::{ObjCell, OwnCell, Visit, track};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, Ref, context, thread};
 use std::cell::{Cell, RefCell};
@@ -139,7 +139,7 @@ pub(crate) struct LoopBase {
     ready: Ring,
     timers: RefCell<Timers<Due>>,
     /// Every task that is not done, for `all_tasks()`.
-    pub(crate) tasks: RefCell<Vec<Weak<Task>>>,
+    pub(crate) tasks: RefCell<Vec<Listed>>,
     watches: RefCell<HashMap<RawFd, Watch>>,
     /// Native transports by edge token.
     transports: RefCell<Transports>,

@@ -482,44 +482,49 @@ fn other(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
 }
 
 /// The next entry, with what is to be seen to before it and around it.
-#[cold]
 #[inline(never)]
 fn watched(slf: Inst<'_, LoopBase>) -> PyRes<()> {
     slf.wake_late();
-    match slf.pop() {
-        None => Ok(()),
-        Some(entry) if slf.attention.has(reason::RECORD) => recorded(slf, entry),
-        Some(entry) => noticed(slf, entry),
+    let Some(entry) = slf.pop() else {
+        return Ok(());
+    };
+    match (slf.attention.has(reason::RECORD), slf.is_debug()) {
+        (true, false) => recorded(slf, entry),
+        (false, false) => execute(slf, entry),
+        (true, true) => timed(slf, entry, recorded),
+        (false, true) => timed(slf, entry, execute),
     }
 }
 
-fn noticed(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
-    if slf.is_debug() {
-        timed(slf, entry)
-    } else {
-        execute(slf, entry)
-    }
-}
+type Execute = fn(Inst<'_, LoopBase>, Entry) -> PyRes<()>;
 
-/// Tells the recorder of the entry's beginning and end.
+/// Executes the entry and tells the recorder of it.
+#[inline(always)]
 fn recorded(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
-    let subject = entry.peek(|entry| record::begins(slf, entry));
-    let outcome = noticed(slf, entry);
-    // A step's error stays set meanwhile: only what ends the loop is left here.
-    match outcome {
-        Ok(()) => record::ends(slf, &subject),
-        Err(raised) => {
-            let exc = raised.fetch();
-            record::ends(slf, &subject);
-            return Err(err::raise_instance(exc.borrow()));
-        }
+    match entry.into_step() {
+        Ok(task) => task::step_recorded(slf, task, None).or_else(|raised| failed(slf, raised)),
+        Err(entry) => other_recorded(slf, entry.moved()),
     }
-    Ok(())
+}
+
+#[inline(never)]
+fn other_recorded(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+    let entry = match entry.into_throw() {
+        Ok((task, exc)) => {
+            let stepped = task::step_recorded(slf, task, Some(exc));
+            return stepped.or_else(|raised| failed(slf, raised));
+        }
+        Err(entry) => entry,
+    };
+    let known = record::callback_begins(slf, &entry);
+    let outcome = other(slf, entry);
+    record::callback_ends(slf, known);
+    outcome
 }
 
 /// Debug mode: reports a callback that took too long, as asyncio words it.
 #[cold]
-fn timed(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
+fn timed(slf: Inst<'_, LoopBase>, entry: Entry, execute: Execute) -> PyRes<()> {
     let subject = entry.peek(|entry| match entry {
         Ready::Step(task) | Ready::Awake(task) => Some(task.obj().own()),
         Ready::Throw(task, _) => Some(task.obj().own()),

@@ -128,8 +128,10 @@ pub(crate) struct Future {
     pub(crate) log_traceback: Cell<bool>,
     /// A task's place in its loop's list of tasks, plus one; 0 when it is not there.
     pub(crate) index: Cell<u32>,
-    /// A task's: the N of `Task-N`. Here, as C's fields leave a word of room.
-    pub(crate) number: Cell<u64>,
+    /// A task's: the N of `Task-N`, and its number among all tasks of the process, for the inspector;
+    /// 0 for none. Here, as C's fields leave a word of room: one more in each task costs a crowd 2 %.
+    pub(crate) number: Cell<u32>,
+    pub(crate) id: Cell<u32>,
     /// C's `fut_cancel_msg`, which `asyncio.Task.cancel(task)` sets.
     stock_cancel_message: ObjCell,
 }
@@ -229,18 +231,23 @@ impl Future {
     /// A pending payload on a Rondel loop.
     #[inline(always)]
     pub(crate) fn on(home: Inst<'_, LoopBase>, kind: Kind) -> Future {
-        Future::numbered(home, kind, 0)
+        Future::numbered(home, kind, (0, 0))
     }
 
     /// The same for the task `Task-N`.
     #[inline(always)]
-    pub(crate) fn numbered(home: Inst<'_, LoopBase>, kind: Kind, number: u64) -> Future {
+    pub(crate) fn numbered(
+        home: Inst<'_, LoopBase>,
+        kind: Kind,
+        (number, id): (u32, u32),
+    ) -> Future {
         Future {
             stock_loop: Cell::new(0),
             home: OwnCell::new(Some(home.own())),
             result: ObjCell::new(None),
             first: CallbackCell::default(),
             number: Cell::new(number),
+            id: Cell::new(id),
             rare: OnceCell::new(),
             state: Cell::new(State::Pending),
             kind: Cell::new(kind),

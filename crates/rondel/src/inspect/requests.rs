@@ -1,7 +1,7 @@
 //! Requests, their tasks and their calls in threads: how these know each other, and what is told of them.
 //!
 //! ```text
-//!  request ─► its task ─ create_task ─► tasks        each knows the request's key (`task::Ids`)
+//!  request ─► its task ─ create_task ─► tasks        each knows the request's key (`Task::request`)
 //!                 └ to_thread, sync_to_async ─► a thread        [`Trip`]: waited, ran
 //!                                                 └ async_to_sync ─► a task     [`here`] on that thread
 //! ```
@@ -44,7 +44,7 @@ pub(crate) fn here() -> Key {
 #[inline]
 fn of_step(home: Inst<'_, LoopBase>) -> Key {
     home.stepping_task()
-        .map_or(Key::NONE, |task| task.ids().request)
+        .map_or(Key::NONE, |task| task.request.get())
 }
 
 /// A request's place in the list, which it leaves when this is dropped.
@@ -283,8 +283,8 @@ impl Known {
     }
 
     fn look_at(&mut self, home: &Own<LoopBase>, wanted: &HashMap<u32, Key>) {
-        snapshot::each_task(home, CHUNK, |task| {
-            if let Some(key) = wanted.get(&task.ids().own) {
+        snapshot::each_task(home, CHUNK, |task, _parent| {
+            if let Some(key) = wanted.get(&task.fut().id.get()) {
                 let (state, view) = look_at_task(home.inst(), task);
                 self.by_slot.insert(key.slot(), (*key, Some(state), view));
             }

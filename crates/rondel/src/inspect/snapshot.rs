@@ -63,8 +63,8 @@ impl Snapshot {
     pub(super) fn add(&mut self, home: &Own<LoopBase>) {
         self.describe_loop(home.inst());
         self.seen.clear();
-        each_task(home, CHUNK, |task| {
-            self.task(home.inst(), task);
+        each_task(home, CHUNK, |task, parent| {
+            self.task(home.inst(), task, parent);
             true
         });
     }
@@ -82,9 +82,9 @@ impl Snapshot {
         object.end();
     }
 
-    fn task(&mut self, home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
-        let ids = task.ids();
-        if task.fut().done() || !self.seen.insert(ids.own) {
+    fn task(&mut self, home: Inst<'_, LoopBase>, task: Inst<'_, Task>, parent: u32) {
+        let id = task.fut().id.get();
+        if task.fut().done() || !self.seen.insert(id) {
             return;
         }
         if self.count >= MOST {
@@ -98,7 +98,10 @@ impl Snapshot {
             .is_some_and(|stepping| stepping.obj().is(task.obj()));
         self.chain.clear();
         let mut last = None;
-        let tail = walk::chain(coro.borrow(), |link| last = Some(self.link(link)));
+        let tail = walk::chain(coro.borrow(), |link, _| match link {
+            Link::Last => {}
+            link => last = Some(self.link(link)),
+        });
         let chain = self.number_chain();
         let called = last.flatten();
         let mut out = std::mem::take(&mut self.tasks);
@@ -106,7 +109,7 @@ impl Snapshot {
             out.push(',');
         }
         let mut object = Object::begin(&mut out);
-        object.number("id", ids.own);
+        object.number("id", id);
         object.text("name", &Task::shown_name(task));
         object.number("loop", home.counters.id);
         let state = task
@@ -115,15 +118,15 @@ impl Snapshot {
         object.text("state", state);
         object.text("coro", self.coroutine_name(coro.borrow()));
         object.number("chain", chain);
-        if ids.parent != 0 {
-            object.number("parent", ids.parent);
+        if parent != 0 {
+            object.number("parent", parent);
         }
         if task.cancels.get() > 0 {
             object.number("cancels", task.cancels.get());
         }
-        if let Some(request) = requests::find(ids.request) {
+        if let Some(request) = requests::find(task.request.get()) {
             object.number("request", request.id);
-            if request.task == ids.own {
+            if request.task == id {
                 self.requests.push(request);
             }
         }
@@ -149,6 +152,7 @@ impl Snapshot {
     /// Numbers a link and puts it on the present chain. A call of the standard library is answered.
     fn link(&mut self, link: Link) -> Option<String> {
         match link {
+            Link::Last => None,
             Link::Native(name) => {
                 let next = self.places.len() + self.natives.len();
                 let frames = &mut self.frames;
@@ -263,7 +267,7 @@ impl Snapshot {
 pub(super) fn each_task(
     home: &Own<LoopBase>,
     chunk: usize,
-    mut look: impl FnMut(Inst<'_, Task>) -> bool,
+    mut look: impl FnMut(Inst<'_, Task>, u32) -> bool,
 ) {
     let mut at = home.tasks.borrow().len();
     while at > 0 {
@@ -274,8 +278,12 @@ pub(super) fn each_task(
                     return;
                 };
                 at = next;
-                let task = home.tasks.borrow().get(at).and_then(|task| task.own());
-                if task.is_some_and(|task| !look(task.inst())) {
+                let listed = home.tasks.borrow();
+                let next = listed
+                    .get(at)
+                    .and_then(|one| Some((one.task.own()?, one.parent)));
+                drop(listed);
+                if next.is_some_and(|(task, parent)| !look(task.inst(), parent)) {
                     at = 0;
                     return;
                 }
@@ -423,7 +431,7 @@ const FEW: usize = 8;
 fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>) {
     if let Some(task) = future.obj().cast::<Task>() {
         object.text("kind", "task");
-        object.number("task", task.ids().own);
+        object.number("task", task.fut().id.get());
         object.text("what", &Task::shown_name(task));
     } else if let Some(gather) = future.obj().cast::<Gather>() {
         let (done, total) = gather.progress();
@@ -441,7 +449,7 @@ fn future(object: &mut Object<'_>, future: &Own<Future>, called: Option<String>)
                     out.push(',');
                 }
                 shown += 1;
-                let _infallible = write!(out, "{}", task.ids().own);
+                let _infallible = write!(out, "{}", task.fut().id.get());
             }
         });
         out.push(']');

@@ -295,10 +295,9 @@ fn task_of(stall: &Stall) -> Option<(Who, Key)> {
         Some(format!("{file}:{line}"))
     });
     let name = super::snapshot::name_of(coro.borrow());
-    let ids = task.ids();
     Some((
-        (ids.own, Task::shown_name(task), name, created),
-        ids.request,
+        (task.fut().id.get(), Task::shown_name(task), name, created),
+        task.request.get(),
     ))
 }
 

@@ -4,7 +4,8 @@
 //! {"ask": "record 5"}     begins one of at most so many seconds: {"v": 1, "recording": true}
 //! {"ask": "recorded"}     ends it: {"v": 1, "events": [..], "notes": [..], "lost": N}
 //! ```
-//! `events` is flat: time, subject, other, what, note of each (`record`). A note is a string, or an
+//! `events` is flat: time, subject, other, what, note of each (`record::What`). A task is told by the
+//! number that it has in a snapshot. A note is a string, or an
 //! object: `{"code": [FILE, NAME]}`, `{"type": NAME}`, `{"place": [FILE, LINE, NAME, WHAT]}`.
 //!
 //! Who has begun one and does not come back for it does no harm: some time after its seconds it is
@@ -98,7 +99,7 @@ pub(super) fn forked() {
 }
 
 fn told(recording: &Recording) -> String {
-    let mut out = String::with_capacity(recording.events.len() * 56 + 4096);
+    let mut out = String::with_capacity(recording.len() * 56 + 4096);
     let mut object = Object::begin(&mut out);
     object.number("v", VERSION);
     object.number("lost", recording.lost);
@@ -113,12 +114,13 @@ fn told(recording: &Recording) -> String {
     at.push(']');
     let at = object.at("events");
     at.push('[');
-    for (i, event) in recording.events.iter().enumerate() {
-        let comma = if i > 0 { "," } else { "" };
+    let mut comma = "";
+    recording.tell(|event| {
         let (time, subject, other) = (event.at, event.subject, event.other);
         let (what, note) = (event.what, event.note);
         let _infallible = write!(at, "{comma}{time},{subject},{other},{what},{note}");
-    }
+        comma = ",";
+    });
     at.push(']');
     object.end();
     out

@@ -23,6 +23,8 @@ pub(super) const DEPTH: usize = 64;
 pub(super) enum Link {
     Python(Frame),
     Native(&'static str),
+    /// What is no coroutine: the chain ends in it.
+    Last,
 }
 
 /// What a chain ends in.
@@ -42,8 +44,8 @@ pub(super) enum Tail {
     Deep,
 }
 
-/// Walks down from a task's coroutine, telling `each` of each link.
-pub(super) fn chain(coro: Ref<'_>, mut each: impl FnMut(Link)) -> Tail {
+/// Walks down from a task's coroutine, telling `each` of each link and its object.
+pub(super) fn chain(coro: Ref<'_>, mut each: impl FnMut(Link, Ref<'_>)) -> Tail {
     let mut tail = Tail::Nothing;
     let mut at = Some(coro.own());
     for _ in 0..DEPTH {
@@ -51,12 +53,12 @@ pub(super) fn chain(coro: Ref<'_>, mut each: impl FnMut(Link)) -> Tail {
         let obj = here.borrow();
         if let Some(kind) = Kind::of(obj) {
             if let Some(frame) = kind.frame(obj) {
-                each(Link::Python(frame));
+                each(Link::Python(frame), obj);
             }
             tail = Tail::Nothing;
             at = kind.awaited(obj);
         } else if let Some(view) = coroutine::view(obj) {
-            each(Link::Native(view.name));
+            each(Link::Native(view.name), obj);
             // A future is the native's own business; another coroutine is shown as well.
             let inner = view
                 .awaited
@@ -68,13 +70,16 @@ pub(super) fn chain(coro: Ref<'_>, mut each: impl FnMut(Link)) -> Tail {
                 tail = Tail::Native(view.name, subject(obj));
             }
         } else if let Some(sleep) = obj.exact::<Sleep>() {
+            each(Link::Last, obj);
             return Tail::Sleep(sleep.deadline());
         } else if let Some(future) = future_of(obj) {
+            each(Link::Last, obj);
             return Tail::Future(future);
         } else if let Some(inner) = peek::referent(obj, |inner| Kind::of(inner).is_some()) {
             // What stands between: `__anext__` of an asynchronous generator, `__await__` of a coroutine.
             at = Some(inner);
         } else {
+            each(Link::Last, obj);
             return Tail::Other(value::type_name(obj));
         }
     }

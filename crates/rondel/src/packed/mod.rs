@@ -199,6 +199,17 @@ impl Entry {
         }
     }
 
+    /// The task of a [`Ready::Throw`], and what is thrown into it.
+    pub(crate) fn into_throw(self) -> Result<(Own<Task>, Obj), Entry> {
+        if self.tag != entry::THROW {
+            return Err(self);
+        }
+        match self.unpack() {
+            Ready::Throw(task, exc) => Ok((task, exc)),
+            other => Err(Entry::pack(other)),
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn unpack(self) -> Ready {
         let first = ManuallyDrop::into_inner(self.first);

@@ -359,7 +359,7 @@ fn hand_out(slf: Inst<'_, LoopBase>, work: impl FnOnce() -> PyRes<Work>) -> PyRe
     )?;
     call.trip.sets_off(slf);
     if record::on() {
-        record::call_made(&call, made.borrow());
+        record::call_made(call.obj(), call.func.get(), Some(made.borrow()));
     }
     match own.pool()?.submit_late(job(&call)) {
         Ok(None) => {}

@@ -16,6 +16,7 @@
 
 use crate::event_loop::LoopBase;
 use crate::future::{self, Future};
+use crate::inspect::record;
 use crate::inspect::requests::Trip;
 use rondel_core::pool::{Job, Turn};
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc};
@@ -92,6 +93,9 @@ pub(super) fn new(
         },
         true,
     )?;
+    if record::on() {
+        record::call_made(hop.obj(), hop.func.get(), None);
+    }
     let mut order = Order(Some(Parked::new(hop.obj().own())));
     let hold = hold.map(Parked::new);
     let job = Box::new(move |turn: &mut Turn| gil::attached(|| order.carry_out(turn, hold)));
@@ -109,6 +113,9 @@ impl Order {
         }
         hop.stage.set(Stage::Running);
         hop.trip.begins();
+        if record::on() {
+            record::call_begins(hop.obj());
+        }
         let outcome = match hop.func.take() {
             Some(func) => call::call0(func.borrow()),
             None => Ok(Obj::none()),
@@ -144,6 +151,9 @@ impl Drop for Order {
 
 /// The outcome is there: who waits is told, by `turn` when the GIL is free, or at once.
 fn arrive(hop: Inst<'_, Hop>, outcome: Obj, failed: bool, turn: Option<&mut Turn>) {
+    if record::on() {
+        record::call_ends(hop.obj());
+    }
     hop.stage.set(Stage::Done);
     hop.failed.set(failed);
     hop.outcome.set(Some(outcome));
@@ -192,6 +202,9 @@ fn wait(slf: Inst<'_, Hop>) -> PyRes<Obj> {
         Stage::Queued | Stage::Running => {
             if let Some(about) = slf.about.get() {
                 made.stands_for(&about);
+            }
+            if record::on() {
+                record::call_waits(slf.obj(), made.obj());
             }
             slf.future.set(Some(made.clone()));
         }

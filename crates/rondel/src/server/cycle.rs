@@ -210,7 +210,8 @@ pub(super) fn start(
         Ok(task) => {
             cycle.task.set(Some(task.clone()));
             let local = cycle.local()?;
-            head.enter(local.socket.is_some(), task.ids().own, local.started);
+            let id = task.inst().up().id.get();
+            head.enter(local.socket.is_some(), id, local.started);
             task.belongs_to(head.ticket.key());
             cycle.ticket.replace(std::mem::take(&mut head.ticket));
             future::add_callback(task.inst().up(), Callback::Request(cycle.clone()))

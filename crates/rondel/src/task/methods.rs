@@ -42,8 +42,8 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     };
     slf.coro.set(Some(coro.own()));
     slf.context.set(Some(context));
-    let name = given_name(name.and_then(Ref::not_none))?;
-    slf.fut().number.set(number_for(name.as_ref()));
+    let mut name = given_name(name.and_then(Ref::not_none))?;
+    slf.fut().number.set(number_for(&mut name)?);
     slf.name.set(name);
     slf.waiter.set(Waiter::Nothing);
     slf.cancels.set(0);
@@ -51,13 +51,16 @@ fn init(slf: Inst<'_, Task>, args: Args<'_>) -> PyRes<()> {
     slf.log_destroy_pending.set(true);
     slf.armed.set(true);
     let eager = eager.map_or(Ok(false), Ref::truthy)?;
-    if watch::hears_of_tasks() {
-        watch::task_made(slf, None)?;
+    let home = slf.fut().home.get();
+    if let Some(home) = &home {
+        slf.fut().id.set(super::next_id());
+        register(home.inst(), slf);
     }
-    match slf.fut().home.get() {
+    if watch::hears_of_tasks() {
+        watch::task_made(slf)?;
+    }
+    match home {
         Some(home) => {
-            register(home.inst(), slf);
-            slf.identify(&home.inst());
             if eager && home.is_running() {
                 return super::start_eagerly(home.inst(), slf);
             }

@@ -23,7 +23,7 @@ mod methods;
 mod step;
 
 pub(crate) use methods::{bound_wakeup, build};
-pub(crate) use step::{awake, step};
+pub(crate) use step::{awake, step, step_recorded};
 
 use crate::consts::{names, stock};
 use crate::event_loop::{LoopBase, Ready};
@@ -107,22 +107,29 @@ pub(crate) struct Task {
     #[cfg(not(Py_3_13))]
     pub(crate) eager: Cell<bool>,
     pub(crate) waiter: WaiterCell,
-    /// For the inspector: its number in this process, that of the task that created it, the request.
-    ids: Cell<Ids>,
+    /// For the inspector: the request in whose course it was created, which it may outlive.
+    pub(crate) request: Cell<Key>,
 }
 
-/// The numbers of a task and of its creator, 0 for none. They count all tasks, those with names too, and
-/// wrap after 2³² of them.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Ids {
-    pub(crate) own: u32,
+/// A task on its loop's list, and the number of the task that created it (0 for none): kept here, where
+/// it is as long as it is asked for.
+pub(crate) struct Listed {
+    pub(crate) task: Weak<Task>,
     pub(crate) parent: u32,
-    /// Of the request in whose course it was created; it may outlive it.
-    pub(crate) request: Key,
 }
 
-/// How many tasks this process has created: the last one's number.
+/// How many tasks of Rondel's loops this process has created, those with names too: the last one's
+/// number. Wraps after 2³² of them.
 static CREATED: AtomicU32 = AtomicU32::new(0);
+
+/// The next task's number.
+#[inline(always)]
+fn next_id() -> u32 {
+    // As for names' numbers: the GIL is held.
+    let id = CREATED.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    CREATED.store(id, Ordering::Relaxed);
+    id
+}
 
 /// The number of the task that was created last.
 pub(crate) fn last_created() -> u32 {
@@ -184,33 +191,13 @@ impl Task {
             armed: Cell::new(armed),
             eager: Cell::new(false),
             waiter: WaiterCell::default(),
-            ids: Cell::new(Ids::default()),
+            request: Cell::new(Key::NONE),
         }
-    }
-
-    pub(crate) fn ids(&self) -> Ids {
-        self.ids.get()
-    }
-
-    /// Gives it its number, and its creator's.
-    #[inline(always)]
-    fn identify(&self, home: &LoopBase) {
-        // As for names' numbers: the GIL is held.
-        let own = CREATED.load(Ordering::Relaxed).wrapping_add(1);
-        CREATED.store(own, Ordering::Relaxed);
-        let creator = home.stepping_task().map(|task| task.ids.get());
-        let creator = creator.unwrap_or_default();
-        self.ids.set(Ids {
-            own,
-            parent: creator.own,
-            request: creator.request,
-        });
     }
 
     /// It is a task of this request.
     pub(crate) fn belongs_to(&self, request: Key) {
-        let ids = self.ids.get();
-        self.ids.set(Ids { request, ..ids });
+        self.request.set(request);
     }
 
     /// The name, as `get_name()` gives it. Runs no Python code.
@@ -317,15 +304,23 @@ fn given_name(name: Option<Ref<'_>>) -> PyRes<Option<Obj>> {
 }
 
 /// The number of a task without a name.
-fn number_for(name: Option<&Obj>) -> u64 {
+#[inline(always)]
+fn number_for(name: &mut Option<Obj>) -> PyRes<u32> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if name.is_some() {
-        return 0;
+        return Ok(0);
     }
     // The GIL is held: nobody comes between, and an atomic addition would cost some 20 cycles.
     let number = NEXT.load(Ordering::Relaxed);
     NEXT.store(number + 1, Ordering::Relaxed);
-    number
+    u32::try_from(number).or_else(|_| named_by(number, name))
+}
+
+/// The number does not fit into a task any more: its name is written out.
+#[cold]
+fn named_by(number: u64, name: &mut Option<Obj>) -> PyRes<u32> {
+    *name = Some(value::str(&format!("Task-{number}"))?);
+    Ok(0)
 }
 
 /// Raises what asyncio raises for something that is no coroutine.
@@ -361,21 +356,20 @@ pub(crate) fn create(
         Some(context) => context.own(),
         None => context::copy_current()?,
     };
-    let name = given_name(options.name)?;
-    let number = number_for(name.as_ref());
+    let mut name = given_name(options.name)?;
+    let ids = (number_for(&mut name)?, next_id());
     let task = alloc_extended(
-        || Future::numbered(home, Kind::Task, number),
+        || Future::numbered(home, Kind::Task, ids),
         || Task::new(coro.own(), context, name, true),
         // Outside a running loop its first step may never come.
         !home.is_running(),
     )?;
     register(home, task.inst());
-    task.identify(&home);
     if home.is_debug() {
         future::remember_source(task.inst().up())?;
     }
     if watch::hears_of_tasks() {
-        watch::task_made(task.inst(), home.stepping())?;
+        watch::task_made(task.inst())?;
     }
     if options.eager_start && home.is_running() {
         track(task.inst());
@@ -400,8 +394,15 @@ pub(crate) fn start_eagerly(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) -> P
 /// Adds a task to its loop's list, once: a stale entry would outlive the task.
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     unregister(task.fut());
+    let parent = home.stepping_task().map_or(0, |creator| {
+        task.request.set(creator.request.get());
+        creator.fut().id.get()
+    });
     let mut tasks = home.tasks.borrow_mut();
-    tasks.push(Weak::new(task));
+    tasks.push(Listed {
+        task: Weak::new(task),
+        parent,
+    });
     task.fut()
         .index
         .set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));
@@ -419,7 +420,7 @@ pub(crate) fn unregister(fut: &Future) {
     let at = index as usize - 1;
     tasks.swap_remove(at);
     if let Some(moved) = tasks.get(at) {
-        moved.get().fut().index.set(index);
+        moved.task.get().fut().index.set(index);
     }
 }
 
@@ -436,7 +437,17 @@ pub(crate) fn list(home: Inst<'_, LoopBase>) -> PyRes<Obj> {
 /// The same.
 pub(crate) fn all(home: Inst<'_, LoopBase>) -> Vec<Own<Task>> {
     let tasks = home.tasks.borrow();
-    tasks.iter().filter_map(Weak::own).collect()
+    tasks.iter().filter_map(|one| one.task.own()).collect()
+}
+
+/// The number of the task that created this one; 0 for none, or when it is over.
+#[inline]
+pub(crate) fn parent_of(task: Inst<'_, Task>) -> u32 {
+    let (index, home) = (task.fut().index.get(), task.fut().home.peek());
+    let at = (index as usize).checked_sub(1);
+    at.zip(home)
+        .and_then(|(at, home)| home.tasks.borrow().get(at).map(|one| one.parent))
+        .unwrap_or(0)
 }
 
 /// `task.cancel(msg)`: cancels what it waits for, or makes its next step raise CancelledError.

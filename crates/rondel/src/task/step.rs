@@ -19,6 +19,77 @@ use rondel_ffi::{Inst, Obj, Own, PyRes, Raised, Ref, value};
 /// Steps a task on its Rondel loop. An error ends the loop (KeyboardInterrupt, SystemExit).
 #[inline(always)]
 pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
+    take(home, task, thrown, &Unrecorded)
+}
+
+/// The same for a loop that records its entries.
+#[inline(always)]
+pub(crate) fn step_recorded(
+    home: Inst<'_, LoopBase>,
+    task: Own<Task>,
+    thrown: Option<Obj>,
+) -> PyRes<()> {
+    take(home, task, thrown, &Entry)
+}
+
+/// A step that is no entry of the ready queue.
+fn step_within(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj>) -> PyRes<()> {
+    if record::on() {
+        take(home, task, thrown, &Within)
+    } else {
+        step(home, task, thrown)
+    }
+}
+
+/// Who hears of a step.
+trait Recorder {
+    fn begins(&self, _home: Inst<'_, LoopBase>, _task: Inst<'_, Task>) {}
+    /// What it has come to, before that is acted upon.
+    fn end(&self, _task: Inst<'_, Task>, _sent: &Sent) -> Option<record::End> {
+        None
+    }
+    fn over(&self, _home: Inst<'_, LoopBase>, _end: &record::End) {}
+}
+
+struct Unrecorded;
+impl Recorder for Unrecorded {}
+
+struct Entry;
+impl Recorder for Entry {
+    #[inline(always)]
+    fn begins(&self, home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
+        record::step_begins(home, task);
+    }
+    #[inline(always)]
+    fn end(&self, task: Inst<'_, Task>, sent: &Sent) -> Option<record::End> {
+        Some(record::End::of(task, sent))
+    }
+    #[inline(always)]
+    fn over(&self, home: Inst<'_, LoopBase>, end: &record::End) {
+        end.tell(home);
+    }
+}
+
+struct Within;
+impl Recorder for Within {
+    fn begins(&self, _home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
+        record::inner_begins(task);
+    }
+    fn end(&self, task: Inst<'_, Task>, sent: &Sent) -> Option<record::End> {
+        Some(record::End::of(task, sent))
+    }
+    fn over(&self, _home: Inst<'_, LoopBase>, end: &record::End) {
+        end.tell_within();
+    }
+}
+
+#[inline(always)]
+fn take(
+    home: Inst<'_, LoopBase>,
+    task: Own<Task>,
+    thrown: Option<Obj>,
+    recorder: &impl Recorder,
+) -> PyRes<()> {
     if task.fut().done() {
         return already_done(home, task.inst());
     }
@@ -36,10 +107,16 @@ pub(crate) fn step(home: Inst<'_, LoopBase>, task: Own<Task>, thrown: Option<Obj
     if meter::open() {
         meter::step_begins(home, task.obj());
     }
+    recorder.begins(home, task.inst());
     let sent = resume(task.inst(), thrown);
+    let end = recorder.end(task.inst(), &sent);
     drop(current);
     home.callback_over();
-    settle(Some(home), task, sent)
+    let settled = settle(Some(home), task, sent);
+    if let Some(end) = end {
+        recorder.over(home, &end);
+    }
+    settled
 }
 
 /// Ends the step's being current however it ends: the loop only borrows the task.
@@ -75,7 +152,7 @@ pub(super) fn woken(
             "Cannot enter into task {task} while another task {current} is being executed."
         )));
     }
-    step(home, task.own(), thrown)
+    step_within(home, task.own(), thrown)
 }
 
 /// Steps a task of another loop; called by that loop with the task's context entered.
@@ -110,14 +187,7 @@ pub(super) fn eager(home: Inst<'_, LoopBase>, task: Own<Task>) -> PyRes<()> {
     // What was published of the outer task would pass for the inner one's.
     event_loop::end_step(home);
     task.eager.set(true);
-    let recorded = record::on();
-    if recorded {
-        record::step_begins(task.inst());
-    }
-    let outcome = step(home, task.clone(), None);
-    if recorded {
-        record::step_ends(task.inst());
-    }
+    let outcome = step_within(home, task.clone(), None);
     task.eager.set(false);
     if task.fut().done() && cfg!(Py_3_12) {
         // As asyncio: what has ended before anybody saw it keeps no coroutine. (3.11 has no eager

@@ -136,32 +136,17 @@ class TaskBook:
     # -- what it did
 
     def _join(self, recorded: Recording) -> None:
-        """Gives each task what the recording has of it.
-
-        It is the one of the task's number, if what it runs has the same name. One that is known by
-        an address instead is found by its name; two of one name are not told apart.
-        """
+        """Gives each task what the recording has of the one of its number."""
         seconds = max(recorded.seconds, 1e-9)
 
         def rates(tasks: list[recording.Task]) -> Rates:
             steps = [step.seconds for task in tasks for step in task.steps]
             return Rates(min(sum(steps) / seconds, 1.0), len(steps), max(steps, default=0.0))
 
-        rest: dict[int, recording.Task] = {}
-        names: dict[tuple[str, str], list[recording.Task]] = {}
-        for one in recorded.tasks:
-            rest[one.number] = one
-            if one.ended is None:
-                names.setdefault((one.name, one.runs), []).append(one)
-        numbers = {one.subject: one for one in recorded.tasks}
-        here = Counter(_called(task) for task in self.tasks)
+        rest = {one.id: one for one in recorded.tasks}
         for task in self.tasks:
-            called = _called(task)
-            known = numbers.get(task["id"])
-            if known is None or (known.name, known.runs) != called:
-                same = names.get(called, ())
-                known = same[0] if len(same) == here[called] == 1 else None
-            if known is not None and rest.pop(known.number, None) is not None:
+            known = rest.pop(task["id"], None)
+            if known is not None:
                 self._rates[task["id"]] = rates([known])
         if any(one.steps for one in rest.values()):
             self.others = rates(list(rest.values()))
@@ -315,11 +300,6 @@ class TaskBook:
             parent = found.get("parent")
             if parent is None:
                 return
-
-
-def _called(task: Raw) -> tuple[str, str]:
-    """Its name and what it runs, as a recording has them."""
-    return task["name"], task["coro"].replace("<locals>.", "")
 
 
 def _sizes(tasks: list[Raw], children: dict[int, list[Raw]]) -> dict[int, int]:

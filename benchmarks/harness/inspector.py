@@ -1,0 +1,110 @@
+"""The inspector's cost: the task layer's cases with it off, counting, recording.
+
+A process measures one mode; the modes take turns, so that a busy spell of the machine is in all of
+them.  The minimum over rounds is compared, as in the task layer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import inspect_cases
+from cases import CASES
+
+from harness import tasks
+from harness.environment import Environment, progress
+from harness.figures import Figures, Run
+from harness.report import Section, measured
+
+OFF = "off"
+
+MODES: dict[str, tuple[list[str], dict[str, str]]] = {
+    OFF: ([], {"RONDEL_INSPECT": "0"}),
+    "counters": ([], {"RONDEL_INSPECT": "1"}),
+    "recorder": (["--record"], {"RONDEL_INSPECT": "1"}),
+    "details": (["--details"], {"RONDEL_INSPECT": "1"}),
+}
+"""What the worker is told, and its environment."""
+
+SNAPSHOT = "snapshot"
+
+TIMED = tuple(case for case in (*CASES, *inspect_cases.CASES) if not (case.memory or case.measures))
+MEASURING = tuple(case for case in inspect_cases.CASES if case.measures)
+
+TITLES = {
+    "counters": "As it comes: counters, the service's thread, the watchdog",
+    "recorder": "Recording: steps, waits, calls of threads",
+    "details": "Recording with details, as `rondel trace` does: places in the code, too",
+    SNAPSHOT: "A picture of all tasks, as `rondel tree` asks for it",
+}
+
+SNAPSHOT_NOTE = "CPU time of the whole process per task, the minimum over rounds, as JSON."
+
+NOTE = """\
+CPU time of the whole process per operation, the minimum over rounds, the modes in turn. *off*: the
+same with `RONDEL_INSPECT=0`.\
+"""
+
+
+def part(mode: str) -> str:
+    return f"inspect-{mode}"
+
+
+def run(
+    environment: Environment,
+    names: Iterable[str],
+    *,
+    rounds: int,
+    quick: bool,
+    modes: Iterable[str],
+) -> dict[str, Figures]:
+    """The parts that were measured: each mode beside *off*, and the snapshots."""
+    wanted = set(names)
+    timed = [case.name for case in TIMED if case.name in wanted]
+    measuring = [case.name for case in MEASURING if case.name in wanted]
+    flags = ["--quick"] * quick
+    modes = [OFF, *modes]
+    raw = {mode: Figures("min") for mode in (*modes, SNAPSHOT)}
+    for number in range(rounds):
+        start = time.monotonic()
+        shift = number % len(modes)
+        for mode in modes[shift:] + modes[:shift] if timed else []:
+            told, variables = MODES[mode]
+            tasks.run_process(environment, "rondel", timed, told + flags, raw[mode], variables)
+        if measuring:
+            tasks.run_process(environment, "rondel", measuring, flags, raw[SNAPSHOT])
+        progress(f"inspect: round {number + 1} of {rounds}, {time.monotonic() - start:.0f} s")
+    parts = {part(mode): beside(raw[mode], raw[OFF]) for mode in modes[1:] if timed}
+    if measuring:
+        parts[part(SNAPSHOT)] = raw[SNAPSHOT]
+    return parts
+
+
+def beside(mode: Figures, off: Figures) -> Figures:
+    """A mode's figures as Rondel's, with those of *off* beside them."""
+    both = Figures(mode.statistic)
+    for subject, figures in (("rondel", mode), (OFF, off)):
+        for case, row in figures.values.items():
+            both.add(case, subject, row["rondel"])
+        for case, errors in figures.errors.items():
+            both.fail(case, subject, errors["rondel"])
+    return both
+
+
+def sections(run: Run) -> list[Section]:
+    """A table a part."""
+    lines = [(case.name, case.title) for case in (*TIMED, *MEASURING)]
+    return [
+        Section(
+            f"{title}: CPU ns",
+            SNAPSHOT_NOTE if mode == SNAPSHOT else NOTE,
+            figures,
+            measured(figures, lines),
+            figures.subjects(("rondel", OFF)),
+            "ns",
+            0,
+        )
+        for mode, title in TITLES.items()
+        if (figures := run.parts.get(part(mode))) is not None
+    ]

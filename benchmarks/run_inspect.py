@@ -1,0 +1,116 @@
+"""What the inspector costs: the task layer's cases with it off, as it comes, and recording.
+
+CPU time per operation, the modes in turn; and how long a picture of 100 000 tasks takes. There are
+no peers: each mode stands beside Rondel with RONDEL_INSPECT=0.
+
+What the counters cost that are compiled in is in no mode's difference: `--rondel-wheel` measures
+another build, and `make bench` compares with the peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from harness import inspector, publish
+from harness.environment import SetupError, here, prepare, progress
+from harness.figures import Run
+
+ROUNDS, QUICK_ROUNDS = 5, 2
+NAMES = [case.name for case in (*inspector.TIMED, *inspector.MEASURING)]
+MODES = [mode for mode in inspector.MODES if mode != inspector.OFF]
+
+EXAMPLES = """\
+examples:
+  run_inspect.py                            everything; the figures to publish (some three minutes)
+  run_inspect.py --quick                    a tenth of the operations, two rounds: a first look
+  run_inspect.py --only switch --modes recorder,details
+  run_inspect.py --here --only create_await with this very interpreter's environment
+  run_inspect.py --check                    against limits.toml; exit status 1 if one is missed
+
+A run of everything writes results/inspect-<date>-<version>.{md,json,svg} and, without --python,
+results/inspect-latest.*; any smaller one writes .cache/bench/inspect-latest.* instead.
+"""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run_inspect.py",
+        description=__doc__,
+        epilog=EXAMPLES + "\ncases: " + ", ".join(NAMES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--python", type=Path, metavar="PATH", help="the interpreter to measure on")
+    add("--here", action="store_true", help="this interpreter and its environment, as they are")
+    add("--only", action="append", default=[], choices=NAMES, metavar="CASE",
+        help="only this case; may be given several times")  # fmt: skip
+    add("--modes", metavar="A,B", help=f"only these: {', '.join(MODES)}")
+    add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
+    add("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}; with --quick {QUICK_ROUNDS}")
+    add("--quick", action="store_true", help="a tenth of the operations")
+    add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
+    add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
+    options = parser.parse_args()
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds takes a number from 1")
+    options.chosen = MODES if options.modes is None else options.modes.split(",")
+    if unknown := set(options.chosen) - set(MODES):
+        parser.error(f"no such mode: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main() -> int:
+    options = parse()
+    if options.check_file is not None:
+        return publish.judge(Run.load(options.check_file))
+    try:
+        run = measure(options)
+    except SetupError as error:
+        progress(f"bench: {error}")
+        return 1
+    parts = inspector.sections(run)
+    narrowed = options.only or options.quick or options.here or options.modes is not None
+    publish.write(
+        run, parts, parts, published=not narrowed, latest=options.python is None, prefix="inspect-"
+    )
+    return publish.judge(run) if options.check else 0
+
+
+def measure(options: argparse.Namespace) -> Run:
+    if options.here:
+        environment = here()
+    else:
+        environment = prepare(
+            options.python,
+            rondel=True,
+            wheel=options.rondel_wheel,
+            peers=(),
+            http=False,
+            floors=False,
+            upgrade=False,
+        )
+    if not environment.rondel:
+        raise SetupError("Rondel is not installed there")
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    shown = f"{rounds}, a tenth of the operations" if options.quick else str(rounds)
+    of_checkout = options.rondel_wheel is None
+    run = Run(publish.about(environment, ("rondel",), rounds=shown, of_checkout=of_checkout), {})
+    if options.here:
+        run.about["rondel"] = "whatever build was there"
+    start = time.monotonic()
+    run.parts = inspector.run(
+        environment,
+        options.only or NAMES,
+        rounds=rounds,
+        quick=options.quick,
+        modes=options.chosen,
+    )
+    progress(f"measured in {time.monotonic() - start:.0f} s")
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())
