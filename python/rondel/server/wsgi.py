@@ -1,27 +1,27 @@
 """WSGI applications (PEP 3333) on the path on which threads answer requests.
 
-    connection ─► body gathered ─► a pool's thread: environ, application, its iterable ─► Reply
+    connection ─► body gathered ─► a thread: environ, application, its iterable ─► Reply
 
-The loop has no part in a request: the whole of it is there before a thread is asked, and a thread
-that is ahead of its client waits without the GIL (``crates/rondel/src/server/blocking``).
+The whole of a request is there before a thread is asked, and a thread that is ahead of its client
+waits without the GIL (``crates/rondel/src/server/blocking``, which makes ``environ`` as well). With
+one thread it is the loop's own: the next piece of a response is asked for when there is room.
 
 Invariants: nothing is sent before the first piece of the body that is not empty, or the iterable's
 end, so that ``start_response`` with ``exc_info`` can still replace the head. ``close()`` of what
 the application returned is called exactly once, whatever happened. An exception leaves this module
 with its traceback: the native side logs it, and answers 500 or breaks off what was begun.
 
-One thread per request, and none of the objects here is shared between requests but ``WSGI`` and its
-template of ``environ``, which are only read.
+One thread per request, and none of the objects here is shared between requests but ``WSGI``, which
+is only read.
 """
 
 import io
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from rondel.server.config import Config, Receive, Scope, Send
 from rondel.server.files import plain_file
@@ -75,11 +75,9 @@ _USUAL = {
     500: "Internal Server Error",
 }
 
-# Header names as environ has them, those of responses that were found good, and statuses: of
-# clients and applications that repeat themselves. Whoever makes names up pays for them, and fills
-# no memory.
+# Header names of responses that were found good, and statuses: of applications that repeat
+# themselves. Whoever makes names up pays for them, and fills no memory.
 _MOST_NAMES = 1000
-_keys: dict[bytes, str] = {}
 _good: set[str] = set()
 _codes: dict[str, tuple[int, Status]] = {}
 
@@ -100,15 +98,18 @@ class WSGI:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         raise ValueError(f"a WSGI application has no part in {scope['type']!r}")
 
-    def handler(self, config: Config) -> Callable[[Scope, bytes | int, "_rondel.Reply"], None]:
-        """What the native server calls on a thread: ``handler(scope, body, reply)``."""
+    def template(self, config: Config) -> "WSGIEnvironment":
+        """What every request's ``environ`` has; the native side copies it and adds the request's."""
         from rondel.server.threads import USUAL_THREADS
 
-        application = self.application
-        prefix = len(config.root_path.encode())
-        template: WSGIEnvironment = {
+        return {
+            "REQUEST_METHOD": "GET",
             "SCRIPT_NAME": config.root_path.encode().decode("latin-1").rstrip("/"),
+            "PATH_INFO": "",
             "QUERY_STRING": "",
+            "REMOTE_ADDR": "",
+            "SERVER_NAME": "",
+            "SERVER_PORT": "",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "SERVER_SOFTWARE": "rondel",
             "wsgi.version": (1, 0),
@@ -119,111 +120,59 @@ class WSGI:
             "wsgi.multiprocess": config.workers is not None,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input": None,
             "wsgi.input_terminated": True,
         }
 
-        def handle(scope: Any, body: bytes | int, reply: "_rondel.Reply") -> None:
-            source: IO[bytes]
-            source = io.BytesIO(body) if isinstance(body, bytes) else os.fdopen(body, "rb")
+    def handler(self) -> "Callable[[Any, WSGIEnvironment, _rondel.Reply], Generator[None] | None]":
+        """What the native server calls: ``handler(scope, environ, reply)``.
+
+        It returns the pieces of the body that are left, if there may be any: a generator that sends
+        one of them at each step. Once it was begun with, it is run to its end or closed.
+        """
+        application = self.application
+
+        def handle(
+            scope: object, environ: "WSGIEnvironment", reply: "_rondel.Reply"
+        ) -> Generator[None] | None:
+            source = environ["wsgi.input"]
+            response = Response(reply, environ["REQUEST_METHOD"] == "HEAD")
+            left = None
             try:
-                environ = template.copy()
-                fill(environ, scope, prefix)
-                environ["wsgi.input"] = source
-                if "HTTP_TRANSFER_ENCODING" in environ:
-                    # It was taken off: the length is known now (RFC 3875, sections 4.1.2, 4.1.18).
-                    del environ["HTTP_TRANSFER_ENCODING"]
-                    environ["CONTENT_LENGTH"] = str(_size(source))
-                response = Response(reply, environ["REQUEST_METHOD"] == "HEAD")
                 result = application(environ, response.start_response)
                 try:
-                    response.send(result)
+                    left = response.send(result)
                 finally:
-                    close = getattr(result, "close", None)
-                    if close is not None:
-                        close()
+                    if left is None:
+                        close = getattr(result, "close", None)
+                        if close is not None:
+                            close()
             except ClientGone:
                 # What `write()` raised, and the application let through: nobody's mistake.
                 pass
             finally:
-                source.close()
+                if left is None:
+                    source.close()
+            return None if left is None else finish(left, result, source)
 
         return handle
 
 
-def fill(environ: "WSGIEnvironment", scope: Any, prefix: int) -> None:
-    """What is the request's own; ``prefix`` bytes of the path are ``SCRIPT_NAME``."""
-    environ["REQUEST_METHOD"] = scope["method"]
-    path = scope["raw_path"][prefix:]
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    environ["PATH_INFO"] = path.decode("latin-1")
-    if query := scope["query_string"]:
-        environ["QUERY_STRING"] = query.decode("latin-1")
-    if (version := scope["http_version"]) != "1.1":
-        environ["SERVER_PROTOCOL"] = "HTTP/" + version
-    if (scheme := scope["scheme"]) != "http":
-        environ["wsgi.url_scheme"] = scheme
-        environ["HTTPS"] = "on"
-    for name, value in scope["headers"]:
-        key = _keys.get(name) or environ_key(name)
-        text = value.decode("latin-1")
-        if key in environ:
-            join(environ, key, text)
-        else:
-            environ[key] = text
-    if "" in environ:
-        del environ[""]  # headers that are left out
-    client = scope["client"]
-    if client is None:
-        environ["REMOTE_ADDR"] = ""
-    else:
-        environ["REMOTE_ADDR"], port = client
-        environ["REMOTE_PORT"] = str(port)
-    name, port = scope["server"]
-    if port is None:
-        # A Unix socket: what the client thinks it is asking, as no server's name may be empty.
-        name, port = host_of(environ.get("HTTP_HOST", ""))
-    environ["SERVER_NAME"] = name
-    environ["SERVER_PORT"] = str(port)
-
-
-def environ_key(name: bytes) -> str:
-    """A header's key in ``environ``; the empty one for those that are left out.
-
-    ``X_Real_IP`` would be taken for ``X-Real-IP``, which a proxy sets: names with an underscore are
-    dropped, as by nginx, gunicorn and Django's own server.
-    """
-    if b"_" in name:
-        key = ""
-    else:
-        key = name.decode("latin-1").upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = "HTTP_" + key
-    if len(_keys) < _MOST_NAMES:
-        _keys[name] = key
-    return key
-
-
-def join(environ: "WSGIEnvironment", key: str, text: str) -> None:
-    """A further line of the same header (RFC 9110, section 5.3; cookies: RFC 9113, 8.2.3)."""
-    if key == "HTTP_COOKIE":
-        environ[key] += "; " + text
-    elif key.startswith("HTTP_"):
-        environ[key] += ", " + text
-
-
-def host_of(header: str) -> tuple[str, str]:
-    """Name and port of a ``Host`` header."""
-    name, colon, port = header.rpartition(":")
-    if not colon or not port.isdecimal():
-        name, port = header, "80"
-    return name or "localhost", port
-
-
-def _size(source: IO[bytes]) -> int:
-    size = source.seek(0, os.SEEK_END)
-    source.seek(0)
-    return size
+def finish(
+    left: Generator[None], result: Iterable[bytes], source: IO[bytes]
+) -> Generator[None]:
+    """Send what is left of a response, and end the request."""
+    try:
+        try:
+            yield from left
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+    except ClientGone:
+        pass
+    finally:
+        source.close()
 
 
 class ClientGone(ConnectionAbortedError):
@@ -286,15 +235,19 @@ class Response:
 
     # ------------------------------------------------------------------------ the server's side
 
-    def send(self, result: Iterable[bytes]) -> None:
-        """Send what the application returned, piece by piece, and the end."""
+    def send(self, result: Iterable[bytes]) -> Generator[None] | None:
+        """Send what the application returned, if that can be done at once; else what does so."""
         kind = type(result)
         if (kind is list or kind is tuple) and len(result) == 1 and not self._sent:  # type: ignore[arg-type]
             # All there is, so that its length is known.
             self._whole(result[0])  # type: ignore[index]
-            return
+            return None
         if kind is FileWrapper and not self._sent and self._file(result):  # type: ignore[arg-type]
-            return
+            return None
+        return self._pieces(result)
+
+    def _pieces(self, result: Iterable[bytes]) -> Generator[None]:
+        """Send it piece by piece, and the end."""
         pieces = iter(result)
         for data in pieces:
             if type(data) is not bytes:
@@ -305,6 +258,7 @@ class Response:
             if left is None or self._has_no_body():
                 if not self._piece(data) or self._has_no_body():
                     break
+                yield
                 continue
             if len(data) >= left:
                 if self._sent:
@@ -320,6 +274,7 @@ class Response:
                 return
             if not self._piece(data):
                 break
+            yield
         self._end()
 
     def _has_no_body(self) -> bool:

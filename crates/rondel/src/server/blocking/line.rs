@@ -11,19 +11,29 @@
 //! Answers of all requests share one inbox, which keeps each thread's order. A thread that is ahead
 //! of its client waits, without the GIL, until there is room: what a response holds in memory is
 //! bounded by [`AHEAD`] and the exchange's own limit.
+//!
+//! Where the loop's own thread runs the application (`inline`), nobody can wait for it: what is beyond
+//! [`KEPT`] bytes goes to a file without a name, and the next piece of an iterable is asked for once the
+//! exchange has room.
 
 use crate::server::head::Head;
 use rondel_core::inbox::Inbox;
 use rondel_ffi::gil;
 use rondel_http::FilePart;
+use rondel_http::gather::Gathered;
 use rondel_http::http::header::HeaderMap;
 use rondel_http::hyper::body::Bytes;
 use rondel_http::hyper::ext::ReasonPhrase;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes on their way to the loop from which on the thread waits.
 const AHEAD: usize = 64 * 1024;
+
+/// Bytes that the loop's own thread keeps in memory of what an application writes at once.
+const KEPT: usize = 1 << 20;
 
 /// What begins a response.
 pub(super) struct Start {
@@ -41,6 +51,10 @@ pub(super) enum Answer {
     Whole(Start, Bytes),
     /// The whole of it, its body a file's.
     File(Start, FilePart),
+    /// A part of the body that was put by in a file.
+    Spooled(FilePart),
+    /// It can't be gone on with; the reason.
+    Broken(String),
     /// The thread is done with the request, whatever it has sent.
     Over,
     /// No thread could be had for it.
@@ -68,6 +82,8 @@ struct State {
     /// The exchange has enough for now.
     full: bool,
     gone: bool,
+    /// What is beyond the inbox's share of a response, on the loop's own thread.
+    spool: Gathered,
 }
 
 pub(super) struct Line {
@@ -77,6 +93,8 @@ pub(super) struct Line {
     room: Condvar,
     /// The thread that is at it; 0: none yet.
     thread: AtomicU64,
+    /// That is the loop's own.
+    inline: bool,
 }
 
 /// The client has gone, or the server: nobody is there to answer to.
@@ -84,13 +102,14 @@ pub(super) struct Line {
 pub(super) struct Gone;
 
 impl Line {
-    pub(super) fn new(tag: u64, answers: Arc<Answers>) -> Line {
+    pub(super) fn new(tag: u64, answers: Arc<Answers>, inline: bool) -> Line {
         Line {
             tag,
             answers,
             state: Mutex::default(),
             room: Condvar::new(),
             thread: AtomicU64::new(0),
+            inline,
         }
     }
 
@@ -108,6 +127,9 @@ impl Line {
     /// Sends a part of the response; waits, without the GIL, while the client is behind.
     pub(super) fn answer(&self, answer: Answer) -> Result<(), Gone> {
         let len = answer.len();
+        if self.inline {
+            return self.put(answer, len);
+        }
         {
             let state = self.lock();
             if state.gone {
@@ -123,6 +145,51 @@ impl Line {
         self.answers.push((self.tag, answer)).map_err(|_| Gone)
     }
 
+    /// The same on the loop's own thread, which does not wait.
+    fn put(&self, answer: Answer, len: usize) -> Result<(), Gone> {
+        let spooled = {
+            let mut state = self.lock();
+            if state.gone {
+                return Err(Gone);
+            }
+            match answer {
+                Answer::Chunk(data, true)
+                    if !state.spool.is_empty() || (state.ahead > 0 && state.ahead + len > KEPT) =>
+                {
+                    state.spool.add(data, 0)
+                }
+                answer => {
+                    drop(state);
+                    self.flush();
+                    self.lock().ahead += len;
+                    return self.answers.push((self.tag, answer)).map_err(|_| Gone);
+                }
+            }
+        };
+        spooled.map_err(|error| self.give_up(&error))
+    }
+
+    /// Has the loop send what was put by.
+    pub(super) fn flush(&self) {
+        let spool = std::mem::take(&mut self.lock().spool);
+        if let Gathered::Spooled(file) = spool {
+            let sent = FilePart::new(file.as_fd(), 0, None).map(|part| {
+                let _closed = self.answers.push((self.tag, Answer::Spooled(part)));
+            });
+            if let Err(error) = sent {
+                self.give_up(&error);
+            }
+        }
+    }
+
+    #[cold]
+    fn give_up(&self, error: &io::Error) -> Gone {
+        self.hang_up();
+        let text = format!("a response could not be put by: {error}");
+        let _closed = self.answers.push((self.tag, Answer::Broken(text)));
+        Gone
+    }
+
     fn wait_for_room(&self) -> Result<(), Gone> {
         let mut state = self.lock();
         while !state.gone && (state.full || state.ahead >= AHEAD) {
@@ -135,11 +202,21 @@ impl Line {
         self.lock().gone
     }
 
+    /// Whether the exchange has enough for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     // -------------------------------------------------------------------------- the loop's side
 
     /// The number of the thread that is at it; 0: none yet.
     pub(super) fn thread(&self) -> u64 {
         self.thread.load(Relaxed)
+    }
+
+    /// A part that was put by is with the exchange.
+    pub(super) fn sent(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// A part of so many bytes was taken out of the inbox; whether the exchange has enough now.
