@@ -276,7 +276,10 @@ impl Office {
             );
         }
         self.note(&head, &origin, &reply, started);
-        Answer::Over
+        match reply.last.take() {
+            Some((head, body)) => Answer::Last(head, body),
+            None => Answer::Over,
+        }
     }
 
     fn scope(&self, head: &Head, origin: &Arc<Origin>, seat: usize) -> PyRes<Obj> {

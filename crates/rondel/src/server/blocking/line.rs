@@ -57,6 +57,8 @@ pub(super) enum Answer {
     Broken(String),
     /// The thread is done with the request, whatever it has sent.
     Over,
+    /// The whole of it, and the thread is done with the request.
+    Last(Start, Bytes),
     /// No thread could be had for it.
     Unserved,
     /// The application wants to answer it on the loop instead.
@@ -66,7 +68,7 @@ pub(super) enum Answer {
 impl Answer {
     fn len(&self) -> usize {
         match self {
-            Answer::Chunk(data, _) | Answer::Whole(_, data) => data.len(),
+            Answer::Chunk(data, _) | Answer::Whole(_, data) | Answer::Last(_, data) => data.len(),
             _ => 0,
         }
     }
@@ -82,6 +84,8 @@ struct State {
     /// The exchange has enough for now.
     full: bool,
     gone: bool,
+    /// The thread waits for room. (To notify a condition is a system call, even if nobody waits.)
+    waits: bool,
     /// What is beyond the inbox's share of a response, on the loop's own thread.
     spool: Gathered,
 }
@@ -193,8 +197,10 @@ impl Line {
     fn wait_for_room(&self) -> Result<(), Gone> {
         let mut state = self.lock();
         while !state.gone && (state.full || state.ahead >= AHEAD) {
+            state.waits = true;
             state = (self.room.wait(state)).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waits = false;
         if state.gone { Err(Gone) } else { Ok(()) }
     }
 
@@ -221,25 +227,30 @@ impl Line {
 
     /// A part of so many bytes was taken out of the inbox; whether the exchange has enough now.
     pub(super) fn took(&self, len: usize, full: bool) {
-        let room = {
-            let mut state = self.lock();
+        self.change(|state| {
             state.ahead -= len.min(state.ahead);
             state.full = full;
-            !full && state.ahead < AHEAD
-        };
-        if room {
-            self.room.notify_all();
-        }
+        });
     }
 
     pub(super) fn drained(&self) {
-        self.lock().full = false;
-        self.room.notify_all();
+        self.change(|state| state.full = false);
     }
 
     pub(super) fn hang_up(&self) {
-        self.lock().gone = true;
-        self.room.notify_all();
+        self.change(|state| state.gone = true);
+    }
+
+    /// A thread that waits looks whether that was what it has waited for.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let waits = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.waits && (state.gone || (!state.full && state.ahead < AHEAD))
+        };
+        if waits {
+            self.room.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

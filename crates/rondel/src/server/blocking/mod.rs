@@ -26,6 +26,7 @@ mod line;
 mod origin;
 mod paths;
 mod reply;
+mod response;
 
 use super::access::Log;
 use super::bounds::{Lateness, Terms, Verdict};
@@ -39,11 +40,11 @@ use inline::Inline;
 use line::{Answer, Answers, Line, Start};
 use paths::RoutesObject;
 pub(super) use origin::Origin;
-pub(super) use paths::definitions;
 use rondel_core::clock;
 use rondel_core::pool::{Late, Pool, Turn};
 use rondel_core::wake::LoopWaker;
 use rondel_ffi::gil;
+use rondel_ffi::method::MethodDef;
 use rondel_ffi::{Inst, Obj, PyRes};
 use rondel_http::gather::Gathered;
 use rondel_http::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -495,6 +496,12 @@ impl Blocking {
                 Answer::File(head, part) => begin(&exchange, head)
                     .and_then(|()| exchange.send_file(part, false))
                     .map(|_flow| ()),
+                Answer::Last(head, data) => {
+                    let sent = begin(&exchange, head)
+                        .and_then(|()| pass(&exchange, &line, data, false));
+                    self.forget(at);
+                    sent
+                }
                 Answer::Over => {
                     if !(exchange.is_complete() || exchange.is_gone()) {
                         refuse(&exchange, 500);
@@ -632,7 +639,11 @@ pub(super) fn refuse(exchange: &Exchange, status: u16) {
         .and_then(|()| exchange.send_chunk(body.into(), false));
 }
 
-/// The types: `[Reply, Routes]`.
-pub(super) fn build() -> PyRes<[Obj; 2]> {
-    Ok([reply::build()?, paths::build()?])
+/// The types: `[Reply, Routes, WsgiResponse]`.
+pub(super) fn build() -> PyRes<[Obj; 3]> {
+    Ok([reply::build()?, paths::build()?, response::build()?])
+}
+
+pub(super) fn definitions() -> Vec<MethodDef> {
+    vec![paths::definition(), response::definition()]
 }
