@@ -34,6 +34,7 @@ __all__ = ["WSGI", "FileWrapper"]
 # Bytes of a request's body that are kept in memory; more is a file.
 SPOOL = 1 << 20
 
+
 class WSGI:
     """A WSGI application, where an ASGI application is expected (``Threads.adopt`` looks inside).
 
@@ -47,7 +48,7 @@ class WSGI:
         raise ValueError(f"a WSGI application has no part in {scope['type']!r}")
 
     def template(self, config: Config) -> "WSGIEnvironment":
-        """What every request's ``environ`` has; the native side copies it and adds the request's."""
+        """What every ``environ`` has; the native side copies it and adds what is the request's."""
         from rondel.server.threads import USUAL_THREADS
 
         return {
@@ -107,9 +108,7 @@ class WSGI:
         return handle
 
 
-def finish(
-    left: Generator[None], result: Iterable[bytes], source: IO[bytes]
-) -> Generator[None]:
+def finish(left: Generator[None], result: Iterable[bytes], source: IO[bytes]) -> Generator[None]:
     """Send what is left of a response, and end the request."""
     try:
         try:

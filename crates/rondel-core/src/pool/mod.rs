@@ -37,8 +37,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::wake::LoopWaker;
-use pacer::Pace;
 pub use pacer::TICK;
+use pacer::{Delay, Pace};
 use seats::{NOWHERE, PinTag, Pinned, Start, State};
 
 /// Something to run on a thread of the pool.
@@ -53,6 +53,8 @@ pub struct Turn {
     thread: usize,
     hold: bool,
     present: Present,
+    /// It has not asked for a job yet.
+    fresh: bool,
     /// Whose sleep ends once this thread is idle, or has the next job.
     /// Weak: a loop that is closed meanwhile gives its descriptors back then.
     tell: Option<Weak<LoopWaker>>,
@@ -87,6 +89,7 @@ impl Turn {
             thread: seat,
             hold: false,
             present: Present::Nothing,
+            fresh: true,
             tell: None,
         }
     }
@@ -278,6 +281,9 @@ impl Pool {
     pub fn next(&self, turn: &mut Turn) -> Option<Job> {
         let seat = turn.thread;
         let mut state = self.lock();
+        if std::mem::take(&mut turn.fresh) && state.pace.is_paced() {
+            state.seats[seat].delay = Delay::mine();
+        }
         // It has just been at work: the next job may follow at once.
         let mut hot = !matches!(turn.present, Present::Nothing);
         match std::mem::replace(&mut turn.present, Present::Nothing) {

@@ -8,7 +8,7 @@
 //! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
 
 use super::Job;
-use super::pacer::Pace;
+use super::pacer::{Delay, Pace};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
@@ -71,6 +71,8 @@ pub(super) struct Seat {
     /// It waits, and looks for itself within [`super::HOT`].
     pub(super) hot: bool,
     pub(super) wake: Arc<Condvar>,
+    /// Opened by the thread itself.
+    pub(super) delay: Option<Delay>,
 }
 
 impl Seat {
@@ -108,6 +110,7 @@ impl State {
         }
         let job = self.queue.pop_front()?;
         self.running += 1;
+        self.pace.begun += 1;
         Some(job)
     }
 

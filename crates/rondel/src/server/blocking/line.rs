@@ -35,6 +35,10 @@ const AHEAD: usize = 64 * 1024;
 /// Bytes that the loop's own thread keeps in memory of what an application writes at once.
 const KEPT: usize = 1 << 20;
 
+/// Bytes of that in the file, at most: nobody tells an application that writes for ever that its client
+/// has gone, as the loop does not run meanwhile.
+const PUT_BY: usize = 1 << 30;
+
 /// What begins a response.
 pub(super) struct Start {
     pub(super) status: u16,
@@ -88,6 +92,7 @@ struct State {
     waits: bool,
     /// What is beyond the inbox's share of a response, on the loop's own thread.
     spool: Gathered,
+    put_by: usize,
 }
 
 pub(super) struct Line {
@@ -160,7 +165,12 @@ impl Line {
                 Answer::Chunk(data, true)
                     if !state.spool.is_empty() || (state.ahead > 0 && state.ahead + len > KEPT) =>
                 {
-                    state.spool.add(data, 0)
+                    state.put_by += len;
+                    if state.put_by > PUT_BY {
+                        Err(io::ErrorKind::FileTooLarge.into())
+                    } else {
+                        state.spool.add(data, 0)
+                    }
                 }
                 answer => {
                     drop(state);
@@ -175,7 +185,11 @@ impl Line {
 
     /// Has the loop send what was put by.
     pub(super) fn flush(&self) {
-        let spool = std::mem::take(&mut self.lock().spool);
+        let spool = {
+            let mut state = self.lock();
+            state.put_by = 0;
+            std::mem::take(&mut state.spool)
+        };
         if let Gathered::Spooled(file) = spool {
             let sent = FilePart::new(file.as_fd(), 0, None).map(|part| {
                 let _closed = self.answers.push((self.tag, Answer::Spooled(part)));

@@ -38,8 +38,8 @@ use desk::{Office, Setup, Work};
 use environ::Environs;
 use inline::Inline;
 use line::{Answer, Answers, Line, Start};
-use paths::RoutesObject;
 pub(super) use origin::Origin;
+use paths::RoutesObject;
 use rondel_core::clock;
 use rondel_core::pool::{Late, Pool, Turn};
 use rondel_core::wake::LoopWaker;
@@ -497,8 +497,8 @@ impl Blocking {
                     .and_then(|()| exchange.send_file(part, false))
                     .map(|_flow| ()),
                 Answer::Last(head, data) => {
-                    let sent = begin(&exchange, head)
-                        .and_then(|()| pass(&exchange, &line, data, false));
+                    let sent =
+                        begin(&exchange, head).and_then(|()| pass(&exchange, &line, data, false));
                     self.forget(at);
                     sent
                 }

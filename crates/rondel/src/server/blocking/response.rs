@@ -66,8 +66,9 @@ impl Response {
     /// What begins the response, to be sent now.
     fn begin(&self) -> PyRes<Option<Start>> {
         if self.code.get() == 0 {
-            return Err(Builtin::Assertion
-                .raise("the application sent a body before start_response()"));
+            return Err(
+                Builtin::Assertion.raise("the application sent a body before start_response()")
+            );
         }
         self.sent.set(true);
         Ok(self.start.take())
@@ -193,9 +194,11 @@ fn read_headers(headers: Ref<'_>) -> PyRes<(HeaderMap, Option<u64>)> {
     while let Some(pair) = value::item(headers, at) {
         at += 1;
         let pair = pair.borrow();
-        let (Some(name), Some(content), None) =
-            (value::item(pair, 0), value::item(pair, 1), value::item(pair, 2))
-        else {
+        let (Some(name), Some(content), None) = (
+            value::item(pair, 0),
+            value::item(pair, 1),
+            value::item(pair, 2),
+        ) else {
             let shown = value::repr(pair)?;
             return Err(Builtin::Value.raise(&format!("a header is a name and a value: {shown}")));
         };
@@ -207,8 +210,9 @@ fn read_headers(headers: Ref<'_>) -> PyRes<(HeaderMap, Option<u64>)> {
                 .flatten();
             if length.is_some() || number.is_none() {
                 let shown = String::from_utf8_lossy(content.as_bytes());
-                return Err(Builtin::Value
-                    .raise(&format!("the Content-Length is no single number: '{shown}'")));
+                return Err(Builtin::Value.raise(&format!(
+                    "the Content-Length is no single number: '{shown}'"
+                )));
             }
             length = number;
         }
@@ -392,10 +396,17 @@ fn send_piece(slf: Inst<'_, Response>, data: Ref<'_>) -> PyRes<bool> {
 fn end(slf: Inst<'_, Response>) -> PyRes<Obj> {
     let reply = slf.reply()?;
     let name = value::intern(c"gone")?;
-    if call::getattr(reply.borrow(), name.borrow())?.borrow().truthy()? {
+    if call::getattr(reply.borrow(), name.borrow())?
+        .borrow()
+        .truthy()?
+    {
         return Ok(Obj::none());
     }
-    if let Some(left) = slf.left.get().filter(|left| *left > 0 && !slf.has_no_body()) {
+    if let Some(left) = slf
+        .left
+        .get()
+        .filter(|left| *left > 0 && !slf.has_no_body())
+    {
         return Err(too_short(left));
     }
     if slf.sent.get() {
