@@ -160,10 +160,15 @@ class Threads:
     def stop(self) -> None:
         """No further calls; those under way end by themselves."""
         if self._inline:
-            # The loop's own thread was the pool's.
+            # The loop's own thread was the pool's. Django closes no connection within a loop.
             self._inline = False
-            for func in self._pool.at_thread_end:
-                func()
+            running = asyncio._get_running_loop()
+            asyncio._set_running_loop(None)
+            try:
+                for func in self._pool.at_thread_end:
+                    func()
+            finally:
+                asyncio._set_running_loop(running)
         if bridge.bridge_pool() is self._pool:
             bridge.set_bridge_pool(None)
         self._pool.shutdown(wait=False)
