@@ -325,7 +325,9 @@ mod tests {
 
     #[test]
     fn keys_are_names_in_capitals_and_forgeable_ones_are_left_out() {
-        let key = |name: &str| key_text(name.as_bytes()).map(|key| String::from_utf8(key).unwrap());
+        let key = |name: &str| {
+            key_text(name.as_bytes()).map(|key| String::from_utf8_lossy(&key).into_owned())
+        };
         assert_eq!(key("x-one").as_deref(), Some("HTTP_X_ONE"));
         assert_eq!(key("content-type").as_deref(), Some("CONTENT_TYPE"));
         assert_eq!(key("content-length").as_deref(), Some("CONTENT_LENGTH"));

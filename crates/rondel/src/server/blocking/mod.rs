@@ -21,6 +21,7 @@
 
 mod desk;
 mod environ;
+mod guest;
 mod inline;
 mod line;
 mod origin;
@@ -36,6 +37,7 @@ use super::tally::Tally;
 use crate::event_loop::LoopBase;
 use desk::{Office, Setup, Work};
 use environ::Environs;
+use guest::{Guest, Name};
 use inline::Inline;
 use line::{Answer, Answers, Line, Start};
 pub(super) use origin::Origin;
@@ -48,7 +50,7 @@ use rondel_ffi::method::MethodDef;
 use rondel_ffi::{Inst, Obj, PyRes};
 use rondel_http::gather::Gathered;
 use rondel_http::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use rondel_http::http::{HeaderMap, Method, StatusCode};
+use rondel_http::http::{HeaderMap, StatusCode};
 use rondel_http::routes::Routes;
 use rondel_http::{BodyPoll, ConnInfo, Event, Exchange, Flow, Request, SendError};
 use std::cell::{Cell, RefCell};
@@ -64,51 +66,6 @@ const BATCH: usize = 16;
 /// Whether the tag is one of ours.
 pub(super) fn is_ours(tag: u64) -> bool {
     tag & OURS != 0
-}
-
-/// A request that is here.
-struct Guest {
-    exchange: Exchange,
-    line: Arc<Line>,
-    conn: Rc<ConnInfo>,
-    /// Until all of its body is there.
-    reading: Option<(Box<Head>, Gathered)>,
-    /// When it came, by the coarse clock.
-    began: u64,
-    /// When it came, then when all of it was there (`bounds`).
-    epoch: u64,
-    lateness: Cell<Lateness>,
-    /// For whoever is told that it is late.
-    name: Name,
-}
-
-/// Method and path of a request, or as much of that as has room: copied for each request, hence without
-/// an allocation.
-struct Name {
-    method: Method,
-    path: [u8; 64],
-    len: usize,
-}
-
-impl Name {
-    fn of(head: &Head) -> Name {
-        let text = head.path().as_bytes();
-        let mut path = [0; 64];
-        let len = text.len().min(path.len());
-        path[..len].copy_from_slice(&text[..len]);
-        Name {
-            method: head.method.clone(),
-            path,
-            len: text.len(),
-        }
-    }
-
-    fn text(&self) -> String {
-        let shown = self.len.min(self.path.len());
-        let path = String::from_utf8_lossy(&self.path[..shown]);
-        let more = if self.len > shown { "..." } else { "" };
-        format!("{} {path}{more}", self.method)
-    }
 }
 
 /// A request's way to a thread. If none takes it, its client is told so.
