@@ -179,7 +179,7 @@ impl Office {
                 rest.pieces = Some(pieces);
                 self.resume(rest)
             }
-            called => Progress::Over(self.conclude(rest, called.map(drop))),
+            called => Progress::Over(self.conclude(*rest, called.map(drop))),
         }
     }
 
@@ -213,10 +213,10 @@ impl Office {
     /// Up to the next piece.
     pub(super) fn resume(&self, rest: Box<Rest>) -> Progress {
         let Some(pieces) = &rest.pieces else {
-            return Progress::Over(self.conclude(rest, Ok(())));
+            return Progress::Over(self.conclude(*rest, Ok(())));
         };
         if let Err(raised) = context::enter(rest.context.borrow()) {
-            return Progress::Over(self.conclude(rest, Err(raised)));
+            return Progress::Over(self.conclude(*rest, Err(raised)));
         }
         let sent = call::send_none(pieces.borrow());
         let left = context::exit(rest.context.borrow());
@@ -225,11 +225,11 @@ impl Office {
             (Sent::Raised(raised), _) | (_, Err(raised)) => Err(raised),
             (Sent::Returned(_none), Ok(())) => Ok(()),
         };
-        Progress::Over(self.conclude(rest, ended))
+        Progress::Over(self.conclude(*rest, ended))
     }
 
     /// Nobody wants the pieces that are left.
-    pub(super) fn abandon(&self, rest: Box<Rest>) -> Answer {
+    pub(super) fn abandon(&self, rest: Rest) -> Answer {
         let closed = match &rest.pieces {
             None => Ok(()),
             Some(pieces) => context::enter(rest.context.borrow()).and_then(|()| {
@@ -242,7 +242,7 @@ impl Office {
     }
 
     /// The application is done with it.
-    fn conclude(&self, rest: Box<Rest>, ended: PyRes<()>) -> Answer {
+    fn conclude(&self, rest: Rest, ended: PyRes<()>) -> Answer {
         let Rest {
             head,
             origin,
@@ -252,7 +252,7 @@ impl Office {
             pieces,
             had_body,
             started,
-        } = *rest;
+        } = rest;
         // Told of first: what goes away with them may raise, too.
         let raised = ended.map_err(rondel_ffi::Raised::fetch).err();
         drop(pieces);

@@ -122,7 +122,7 @@ impl Inline {
                 Some(Due::GoOn(at)) => {
                     if let Some(rest) = self.ready(at) {
                         let progress = if rest.is_unwanted() {
-                            Progress::Over(office.abandon(rest))
+                            Progress::Over(office.abandon(*rest))
                         } else {
                             office.resume(rest)
                         };
@@ -182,7 +182,7 @@ impl Inline {
         let ended = self.outside(|| {
             for resting in rests.into_values() {
                 // The inbox's reader knows of no such request any more.
-                let _over = office.abandon(resting.rest);
+                let _over = office.abandon(*resting.rest);
             }
         });
         if let Err(raised) = ended {
