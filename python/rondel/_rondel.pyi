@@ -573,11 +573,14 @@ def serve_http(
     keep_alive_timeout: float = 75.0,
     header_bytes: int = 65536,
     header_count: int = 100,
-    handler: Callable[[dict[str, Any], bytes | int, Reply], object] | None = None,
+    handler: Callable[[Any, Any, Reply], object] | None = None,
     pool: ThreadPool | None = None,
     routes: Routes | None = None,
     spool: int = 2621440,
     queue: int = 1024,
+    environ: dict[str, Any] | None = None,
+    scoped: bool = False,
+    inline: bool = False,
     shared: tuple[int, int, int] | None = None,
     tls: TlsContext | None = None,
     http: tuple[str, int, float, float] | None = None,
@@ -645,8 +648,11 @@ class Reply:
         status: _Status,
         headers: _Headers,
         body: bytes,
+        last: bool = False,
         /,
-    ) -> bool: ...
+    ) -> bool:
+        """Sent when the handler returns, if it is the `last` that it does."""
+
     def respond_file(
         self,
         status: _Status,
@@ -665,6 +671,36 @@ class Reply:
     @property
     def waited(self) -> float:
         """Seconds since the request was complete, so that a thread could have it."""
+
+@final
+class WsgiResponse:
+    """A WSGI application's response."""
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]: ...
+    def write(self, data: bytes, /) -> None: ...
+    def send(self, result: Iterable[bytes], /) -> bool:
+        """Send what the application returned, if it is a list of one piece; whether it was."""
+
+    def whole(self, data: bytes, /) -> None: ...
+    def piece(self, data: bytes, /) -> bool: ...
+    def end(self) -> None: ...
+    def file(self, fd: int, offset: int, count: int, /) -> None: ...
+    @property
+    def started(self) -> bool: ...
+    @property
+    def sent(self) -> bool: ...
+    @property
+    def left(self) -> int | None:
+        """Bytes that are missing; None where that is not known, or there is no body."""
+
+    @property
+    def bodyless(self) -> bool: ...
+
+def wsgi_response(
+    reply: Any, method: str, /
+) -> tuple[WsgiResponse, Callable[..., Callable[[bytes], object]]]: ...
 
 @final
 class Routes:

@@ -38,14 +38,20 @@ def flask() -> Iterator[Served]:
     yield from traced("mounted")
 
 
-@pytest.fixture(params=["asgi", "wsgi"])
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Served]:
+    """WSGI on the loop's own thread."""
+    yield from traced("wsgi", "--threads", "1")
+
+
+@pytest.fixture(params=["asgi", "wsgi", "alone"])
 def either(request: pytest.FixtureRequest) -> Served:
     served: Served = request.getfixturevalue(request.param)
     return served
 
 
-def traced(name: str) -> Iterator[Served]:
-    with serving(f"tests.server.otel_apps:{name}", "--otel") as served:
+def traced(name: str, *options: str) -> Iterator[Served]:
+    with serving(f"tests.server.otel_apps:{name}", "--otel", *options) as served:
         yield served
         served.process.signal(signal.SIGTERM)
         assert served.process.end().status == 0
@@ -149,7 +155,11 @@ def test_names_and_outcomes(
     ("target", "code", "error"),
     [("/fails", 500, "ZeroDivisionError"), ("/later", 503, "503")],
 )
-def test_outcomes_of_wsgi(wsgi: Served, key: str, target: str, code: int, error: str) -> None:
+@pytest.mark.parametrize("which", ["wsgi", "alone"])
+def test_outcomes_of_wsgi(
+    request: pytest.FixtureRequest, which: str, key: str, target: str, code: int, error: str
+) -> None:
+    wsgi: Served = request.getfixturevalue(which)
     assert ask(wsgi, f"{target}?key={key}") == code
     own, _ = spans(wsgi, key)
     assert own["attributes"]["http.response.status_code"] == code

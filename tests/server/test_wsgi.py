@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -48,12 +49,23 @@ def rondel() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
+def alone() -> Iterator[Served]:
+    """The loop's own thread runs the application."""
+    with serving(f"{APPS}:app", "--threads", "1") as served:
+        yield served
+        assert served.get("/hello").body == b"hello"
+        served.process.signal(signal.SIGTERM)
+        outcome = served.process.end()
+        assert outcome.status == 0, outcome.errors
+
+
+@pytest.fixture(scope="module")
 def wsgiref() -> Iterator[Served]:
     with reference() as served:
         yield served
 
 
-@pytest.fixture(params=["rondel", "wsgiref"])
+@pytest.fixture(params=["rondel", "alone", "wsgiref"])
 def server(request: pytest.FixtureRequest) -> Served:
     served: Served = request.getfixturevalue(request.param)
     return served
@@ -683,13 +695,73 @@ def test_other_kinds_of_applications_are_served(target: str, body: bytes) -> Non
 def test_one_thread_answers_everything_in_turn() -> None:
     with serving(f"{APPS}:app", "--threads", "1") as served:
         seen = [served.json("/process") for _ in range(5)]
-        assert {told["thread"] for told in seen} == {"rondel-worker-0"}
+        assert {told["thread"] for told in seen} == {"MainThread"}
         assert not any(told["wsgi.multithread"] for told in seen)
         with contextlib.ExitStack() as stack:
             wires = [stack.enter_context(served.connect()) for _ in range(8)]
             for wire in wires:
                 wire.send(b"GET /pieces HTTP/1.1\r\nhost: t\r\n\r\n")
             assert [wire.response().body for wire in wires] == [b"one two three"] * 8
+
+
+def test_what_one_thread_runs_is_no_part_of_the_loop(alone: Served) -> None:
+    assert alone.get("/loops").body == b"none, then one of its own"
+
+
+def test_one_thread_asks_for_pieces_as_the_client_takes_them(alone: Served, key: str) -> None:
+    with alone.connect() as slow:
+        slow.send(f"GET /endless?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode())
+        slow._until(b"xxx")
+        before, now = -1, 0
+        while now != before:  # others are answered meanwhile, and each has the loop turn
+            before, now = now, len(alone.events(key))
+            for _ in range(50):
+                assert alone.get("/hello").body == b"hello"
+        assert now < 200
+    while alone.events(key)[-1] != "closed":
+        pass
+    assert alone.events(key).count("closed") == 1
+
+
+def test_one_thread_sends_a_piece_before_it_asks_for_the_next(
+    alone: Served, tmp_path: Path
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with alone.connect() as wire:
+        wire.send(f"GET /piped?path={quote(str(pipe))} HTTP/1.0\r\n\r\n".encode())
+        wire._until(b"first")
+        # The application waits for this, and the loop with it.
+        pipe.write_bytes(b"second")
+        assert wire.rest() == b"second"
+
+
+def test_what_one_thread_writes_is_put_by(alone: Served) -> None:
+    body = alone.get("/write_much?count=200&size=65536").body
+    assert len(body) == 200 * 65536 + 3
+    assert body.endswith(b"end")
+    # In its order.
+    marks = [int(body[at : at + 4]) for at in range(0, 200 * 65536, 65536)]
+    assert marks == list(range(200))
+
+
+def test_one_thread_that_is_stuck_is_told_of_with_its_stack() -> None:
+    options = ("--threads", "1", "--limit-request-timeout", "1")
+    with serving(f"{APPS}:app", *options) as served, served.connect() as wire:
+        wire.send(b"GET /doze?seconds=3 HTTP/1.1\r\nhost: t\r\n\r\n")
+        served.process.wait_for(r"the loop is blocked for [0-9.]+ s")
+        served.process.wait_for(r"in do_doze")
+        assert wire.response().body == b"dozed"
+
+
+def test_one_thread_ends_what_it_has_begun_when_it_is_stopped() -> None:
+    options = ("--threads", "1", "--graceful-timeout", "1")
+    with serving(f"{APPS}:app", *options) as served, served.connect() as wire:
+        wire.send(b"GET /loud HTTP/1.1\r\nhost: t\r\n\r\n")
+        wire._until(b"xxx")
+        served.process.signal(signal.SIGTERM)
+        outcome = served.process.end()
+    assert outcome.errors.count("closed by the server") == 1
+    assert outcome.status == 0, outcome.errors
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["afresh", "preload"])

@@ -17,18 +17,23 @@ SITES = {"flask": "tests.server.flask_site:app", "django": "tests.server.django_
 FILE = Path(__file__).with_name("flask_site.py").read_bytes()
 
 
-@pytest.fixture(scope="module", params=sorted(SITES))
+@pytest.fixture(
+    scope="module", params=[(name, threads) for name in sorted(SITES) for threads in ("3", "1")]
+)
 def site(request: pytest.FixtureRequest) -> Iterator[Served]:
-    with serving(SITES[request.param], "--root-path", "/under", "--threads", "3") as served:
+    """On threads, and on the loop's own."""
+    name, threads = request.param
+    with serving(SITES[name], "--root-path", "/under", "--threads", threads) as served:
         yield served
         served.process.signal(signal.SIGTERM)
         outcome = served.process.end()
         assert outcome.status == 0, outcome.errors
+        assert "stopped" in outcome.errors
 
 
 @pytest.fixture
 def framework(request: pytest.FixtureRequest) -> str:
-    return str(request.node.callspec.params["site"])
+    return str(request.node.callspec.params["site"][0])
 
 
 @pytest.fixture

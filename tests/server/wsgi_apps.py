@@ -3,6 +3,7 @@
 Notes and gates are those of the ASGI applications' tests: `/events?key&count`, `/release?key`.
 """
 
+import asyncio
 import ctypes
 import gzip
 import io
@@ -287,6 +288,52 @@ def do_endless(environ: Any, start_response: Any) -> Any:
             yield b"x" * 64 * 1024
 
     return Closing(environ, parts())
+
+
+def do_loud(environ: Any, start_response: Any) -> Any:
+    """Endless, and says so on stderr when it is closed."""
+    start_response("200 OK", [*TEXT])
+
+    def parts() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 64 * 1024
+        finally:
+            print("closed by the server", file=sys.stderr, flush=True)
+
+    return parts()
+
+
+def do_loops(environ: Any, start_response: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+        told = "some"
+    except RuntimeError:
+        told = "none"
+    told += ", then one of its own" if asyncio.run(asyncio.sleep(0, True)) else ""
+    start_response("200 OK", [*TEXT])
+    return [told.encode()]
+
+
+def do_piped(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [*TEXT])
+    yield b"first"
+    with open(query(environ, "path"), "rb") as pipe:
+        yield pipe.read()
+
+
+def do_write_much(environ: Any, start_response: Any) -> Any:
+    count, size = int(query(environ, "count")), int(query(environ, "size"))
+    write = start_response("200 OK", [*TEXT])
+    for i in range(count):
+        write(f"{i:04}".encode().ljust(size, b"."))
+    return [b"end"]
+
+
+def do_doze(environ: Any, start_response: Any) -> Any:
+    time.sleep(float(query(environ, "seconds")))
+    start_response("200 OK", [*TEXT])
+    return [b"dozed"]
 
 
 def do_endless_write(environ: Any, start_response: Any) -> Any:

@@ -433,6 +433,19 @@ pub fn is_int(obj: Ref<'_>) -> bool {
     unsafe { ffi::PyLong_Check(obj.as_ptr()) != 0 }
 }
 
+pub fn is_list(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe { ffi::PyList_Check(obj.as_ptr()) != 0 }
+}
+
+/// Whether this is exactly a list or a tuple.
+pub fn is_plain_sequence(obj: Ref<'_>) -> bool {
+    // SAFETY: alive.
+    unsafe {
+        ffi::PyList_CheckExact(obj.as_ptr()) != 0 || ffi::PyTuple_CheckExact(obj.as_ptr()) != 0
+    }
+}
+
 /// Exactly a str, not a subclass.
 pub fn is_str_exact(obj: Ref<'_>) -> bool {
     // SAFETY: alive.

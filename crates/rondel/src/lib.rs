@@ -45,7 +45,7 @@ fn fill(m: &module::Module) -> PyRes<()> {
     callable::build()?;
     net::sock::build()?;
     net::transport::load()?;
-    let types: [(&std::ffi::CStr, Obj); 29] = {
+    let types: [(&std::ffi::CStr, Obj); 30] = {
         let [handle, timer] = handle::build()?;
         let [
             http_server,
@@ -54,6 +54,7 @@ fn fill(m: &module::Module) -> PyRes<()> {
             send,
             reply,
             routes,
+            wsgi_response,
             file_watch,
             tls_context,
         ] = server::build()?;
@@ -83,6 +84,7 @@ fn fill(m: &module::Module) -> PyRes<()> {
             (c"SendCall", send),
             (c"Reply", reply),
             (c"Routes", routes),
+            (c"WsgiResponse", wsgi_response),
             (c"FileWatch", file_watch),
             (c"TlsContext", tls_context),
             (c"ThreadPool", thread_pool),

@@ -22,7 +22,7 @@ The totals have a lock.
 import copy
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -300,29 +300,37 @@ class Tax:
 
         return reporting
 
-    def on_threads(self, handler: Callable[..., None]) -> Callable[..., None]:
+    def on_threads(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """What the server calls on threads for whole requests (``SyncSide.run``), reported."""
 
-        def reporting(scope: Scope, body: Any, reply: Any) -> None:
+        def reporting(scope: Scope, body: Any, reply: Any) -> Any:
             report = self._report(scope)
             if report is None:
-                handler(scope, body, reply)
-                return
+                return handler(scope, body, reply)
             root = report.root
             # `waited`: seconds from the request's being complete to this call, where the server
             # measures them.
             root.submitted -= getattr(reply, "waited", 0.0)
             report.records.append(root)
             wrapped = _Reply(reply, report)
+            left: Any = None
             try:
                 root.thread = threading.get_ident()
-                measure(root, partial(handler, scope, body, wrapped))
+                left = measure(root, partial(handler, scope, body, wrapped))
             finally:
                 # One that goes to the loop instead is reported there.
-                if not wrapped.bounced:
+                if left is None and not wrapped.bounced:
                     self._over(report)
+            return None if left is None else self._rest(left, report)
 
         return reporting
+
+    def _rest(self, left: Generator[None], report: _Report) -> Generator[None]:
+        """The pieces of a WSGI application's response that are left; they are not measured."""
+        try:
+            yield from left
+        finally:
+            self._over(report)
 
     def _report(self, scope: Scope) -> _Report | None:
         asked = _asks(scope)

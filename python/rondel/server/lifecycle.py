@@ -126,6 +126,9 @@ class Server:
             )
             # A developer's breakpoint blocks the loop, too.
             stall = 0.0 if config.reload else limits.stall
+            if stall and self._threads is not None and self._threads.inline:
+                # The application blocks the loop as long as it takes: its deadline is the loop's.
+                stall = min(stall, limits.request_timeout or stall)
             self._watchdog = Watchdog(stall, beats, self._stuck)
             self._watchdog.start(loop)
             # From here on: what an application does at its start blocks nobody.

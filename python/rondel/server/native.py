@@ -136,4 +136,7 @@ def _blocking_options(blocking: Blocking, config: Config) -> dict[str, Any]:
         "routes": blocking.routes,
         "spool": blocking.spool,
         "queue": config.limits.queue,
+        "environ": blocking.environ,
+        "scoped": blocking.scoped,
+        "inline": blocking.inline,
     }

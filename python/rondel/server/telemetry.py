@@ -18,8 +18,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
@@ -126,29 +127,47 @@ class Telemetry:
 
     def on_threads(
         self, handler: Callable[[Scope, Any, _rondel.Reply], object]
-    ) -> Callable[[Scope, Any, _rondel.Reply], None]:
+    ) -> Callable[[Scope, Any, _rondel.Reply], Any]:
         """What the server calls on threads for whole requests, likewise."""
 
-        def traced(scope: Scope, body: Any, reply: Any) -> None:
+        def traced(scope: Scope, body: Any, reply: Any) -> Any:
             request = self._begin(scope, reply.waited)
             replying = _Reply(reply, request)
             token = self._attach(request.context)
             here = _at_thread.set(request)
+            left: Any = None
             try:
-                handler(scope, body, replying)  # type: ignore[arg-type]
+                left = handler(scope, body, replying)  # type: ignore[arg-type]
             except BaseException as error:
                 request.failed(error)
                 raise
             finally:
                 _at_thread.reset(here)
-                self._detach(token)
-                # One that goes to the loop instead has its span there.
-                if replying.bounced:
-                    request.bounced()
-                else:
-                    request.end(scope)
+                if left is None:
+                    self._detach(token)
+                    # One that goes to the loop instead has its span there.
+                    if replying.bounced:
+                        request.bounced()
+                    else:
+                        request.end(scope)
+            return None if left is None else self._rest(left, request, token, scope)
 
         return traced
+
+    def _rest(
+        self, left: Generator[None], request: "_Request", token: Any, scope: Scope
+    ) -> Generator[None]:
+        """The pieces of a response that are left, in the span and in the context of the request."""
+        try:
+            yield from left
+        except GeneratorExit:
+            raise  # its client has gone
+        except BaseException as error:
+            request.failed(error)
+            raise
+        finally:
+            self._detach(token)
+            request.end(scope)
 
     # ------------------------------------------------------------------------------- one request
 

@@ -2,7 +2,8 @@
 
 A Django application is served through the hybrid handler (``rondel.django.handler``): requests for
 sync views go from the connection to a thread and back, and the loop's Python has no part in them.
-All requests of a WSGI application go that way (``wsgi``).
+All requests of a WSGI application go that way (``wsgi``); with one thread it is the loop's own that
+runs the application, without a hand-over.
 """
 
 import asyncio
@@ -38,6 +39,12 @@ class Blocking:
     routes: "_rondel.Routes"
     # Bytes of a request's body that are kept in memory.
     spool: int
+    # For a WSGI application: what every request's `environ` has.
+    environ: "dict[str, Any] | None" = None
+    # Whether the handler is given scopes.
+    scoped: bool = True
+    # The loop's own thread is the one that answers.
+    inline: bool = False
 
 
 class Threads:
@@ -54,6 +61,13 @@ class Threads:
             self._tax = tax.Tax(config.tax)
         self._otel = config.otel
         self._telemetry: Telemetry | None = None
+        # Whether the loop's own thread runs the application.
+        self._inline = False
+
+    @property
+    def inline(self) -> bool:
+        """Whether the application runs on the loop's own thread, which it may block."""
+        return self._inline
 
     @property
     def pool(self) -> ThreadPool:
@@ -82,7 +96,8 @@ class Threads:
         if self._tax is not None:
             app = self._tax.application(app)
             if blocking is not None:
-                blocking = replace(blocking, handler=self._tax.on_threads(blocking.handler))
+                handler = self._tax.on_threads(blocking.handler)
+                blocking = replace(blocking, handler=handler, scoped=True)
         if self._otel:
             # Whatever else is around the application is within its span.
             from rondel.server.telemetry import Telemetry
@@ -91,7 +106,8 @@ class Threads:
             if not isinstance(app, WSGI):
                 app = telemetry.application(app)
             if blocking is not None:
-                blocking = replace(blocking, handler=telemetry.on_threads(blocking.handler))
+                handler = telemetry.on_threads(blocking.handler)
+                blocking = replace(blocking, handler=handler, scoped=True)
         return app, blocking
 
     def _adopt(
@@ -102,7 +118,16 @@ class Threads:
                 self._keep_databases()
             routes = _rondel.routes()
             routes.take_all()
-            return app, Blocking(app.handler(config), self._pool, routes, SPOOL)
+            self._inline = config.threads == 1
+            return app, Blocking(
+                app.handler(),
+                self._pool,
+                routes,
+                SPOOL,
+                environ=app.template(config),
+                scoped=False,
+                inline=self._inline,
+            )
         django = _has_django("django.core.handlers.asgi")
         if django:
             self._keep_databases()
@@ -136,6 +161,16 @@ class Threads:
 
     def stop(self) -> None:
         """No further calls; those under way end by themselves."""
+        if self._inline:
+            # The loop's own thread was the pool's. Django closes no connection within a loop.
+            self._inline = False
+            running = asyncio._get_running_loop()
+            asyncio._set_running_loop(None)
+            try:
+                for func in self._pool.at_thread_end:
+                    func()
+            finally:
+                asyncio._set_running_loop(running)
         if bridge.bridge_pool() is self._pool:
             bridge.set_bridge_pool(None)
         self._pool.shutdown(wait=False)

@@ -23,6 +23,8 @@ pub enum Phase {
     Awake = 1,
     /// It waits for something to happen.
     Idle = 2,
+    /// Its thread runs what may block: a WSGI application.
+    Lent = 3,
 }
 
 /// A loop's counters.
@@ -120,6 +122,13 @@ impl Counters {
         self.phase.store(Phase::Awake as u8, Ordering::Relaxed);
     }
 
+    /// From here on its thread runs what may block, or does so no longer.
+    #[inline]
+    pub fn lend(&self, lent: bool) {
+        let phase = if lent { Phase::Lent } else { Phase::Awake };
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
     /// A timer was due so many nanoseconds ago.
     #[inline]
     pub fn late(&self, nanoseconds: u64) {
@@ -137,6 +146,7 @@ impl Counters {
         match self.phase.load(Ordering::Relaxed) {
             1 => Phase::Awake,
             2 => Phase::Idle,
+            3 => Phase::Lent,
             _ => Phase::Off,
         }
     }

@@ -38,8 +38,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::wake::LoopWaker;
-use pacer::Pace;
 pub use pacer::TICK;
+use pacer::{Delay, Pace};
 use seats::{NOWHERE, PinTag, Pinned, Queued, Start, State};
 pub use totals::{Totals, forget, totals};
 
@@ -57,6 +57,8 @@ pub struct Turn {
     present: Present,
     /// Nanoseconds that the present job has waited for its thread.
     waited: u64,
+    /// It has not asked for a job yet.
+    fresh: bool,
     /// Whose sleep ends once this thread is idle, or has the next job.
     /// Weak: a loop that is closed meanwhile gives its descriptors back then.
     tell: Option<Weak<LoopWaker>>,
@@ -92,6 +94,7 @@ impl Turn {
             hold: false,
             present: Present::Nothing,
             waited: 0,
+            fresh: true,
             tell: None,
         }
     }
@@ -298,6 +301,9 @@ impl Pool {
         let mut hot = !matches!(turn.present, Present::Nothing);
         let ended = if hot { clock::now() } else { 0 };
         let mut state = self.lock();
+        if std::mem::take(&mut turn.fresh) && state.pace.is_paced() {
+            state.seats[seat].delay = Delay::mine();
+        }
         if let Some(since) = state.seats[seat].since.filter(|_| hot) {
             state.spent.ran += ended.saturating_sub(since);
         }

@@ -6,10 +6,16 @@
 //! thread can use the time. A thread that has been at one job for long would hold up all that is
 //! queued behind it, so for that too another one starts: the interpreter then shares its time.
 //!
+//! A thread that could run but finds no processor free, on a machine that others use as well, does not
+//! wait for anything that a further thread would help with: where jobs are quick, that time ([`Delay`])
+//! counts as computed.
+//!
 //! The judgement is made every [`TICK`] while it matters: while jobs wait, or several threads run.
 
 use super::seats::{Seat, State};
 use crate::clock;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 /// Nanoseconds between two looks.
 pub const TICK: u64 = 1_000_000;
@@ -24,6 +30,41 @@ const IDLE: u64 = 30;
 /// From here on the interpreter's lock is what they wait for.
 const FULL: u64 = 90;
 
+/// So many jobs in a tick for each thread: they are no calls that wait for long.
+const QUICK: u64 = 8;
+/// That holds for so many looks.
+const REMEMBERED: u8 = 16;
+
+/// How long a thread could run but had no processor, as Linux counts it (`schedstat`).
+pub(super) struct Delay {
+    file: File,
+    seen: u64,
+}
+
+impl Delay {
+    /// The calling thread's; None where the system does not tell.
+    pub(super) fn mine() -> Option<Delay> {
+        let file = File::open("/proc/thread-self/schedstat").ok()?;
+        let mut delay = Delay { file, seen: 0 };
+        delay.seen = delay.read()?;
+        Some(delay)
+    }
+
+    /// Nanoseconds since the last question.
+    fn more(&mut self) -> u64 {
+        let now = self.read().unwrap_or(self.seen);
+        now.saturating_sub(std::mem::replace(&mut self.seen, now))
+    }
+
+    /// The second of three numbers. The system has no file's position to keep for it.
+    fn read(&self) -> Option<u64> {
+        let mut text = [0; 64];
+        let len = self.file.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..len]).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+}
+
 pub(super) struct Pace {
     wanted: usize,
     /// Somebody calls `tick`; else every thread may run.
@@ -31,6 +72,12 @@ pub(super) struct Pace {
     watching: bool,
     wall: u64,
     cpu: u64,
+    /// Jobs without a pin that were begun since the last look.
+    pub(super) begun: u64,
+    /// Looks for which jobs are still taken for quick ones.
+    quick: u8,
+    /// Of the thread that looks: what it hands out late is not begun.
+    own: Option<Delay>,
 }
 
 impl Pace {
@@ -41,12 +88,16 @@ impl Pace {
             watching: false,
             wall: 0,
             cpu: 0,
+            begun: 0,
+            quick: 0,
+            own: None,
         }
     }
 
     pub(super) fn set_paced(&mut self, paced: bool, limit: usize) {
         self.paced = paced;
         self.watching = false;
+        self.own = None;
         self.wanted = if paced { 1 } else { limit };
     }
 
@@ -54,6 +105,10 @@ impl Pace {
     pub(super) fn open(&mut self, limit: usize) {
         self.paced = false;
         self.wanted = limit;
+    }
+
+    pub(super) fn is_paced(&self) -> bool {
+        self.paced
     }
 
     pub(super) fn wanted(&self) -> usize {
@@ -84,7 +139,20 @@ impl State {
         self.pace.watching = true;
         self.pace.wall = clock::now();
         self.pace.cpu = clock::process_cpu();
+        self.pace.begun = 0;
+        if self.pace.quick > 0 {
+            self.delayed();
+        }
         true
+    }
+
+    /// The longest time that one of those at work, or who looks after them, could run and did not, since
+    /// the last question.
+    fn delayed(&mut self) -> u64 {
+        let own = self.pace.own.as_mut().map_or(0, Delay::more);
+        let running = self.seats.iter_mut().filter(|seat| seat.counted);
+        let delays = running.filter_map(|seat| seat.delay.as_mut());
+        delays.map(Delay::more).fold(own, u64::max)
     }
 
     /// Whether `tick` is to be called again.
@@ -111,11 +179,27 @@ impl State {
             }
         }
         let running = self.running.max(1);
-        let wanted = if self.waits() && (busy < SLACK || short == 0) {
+        let begun = std::mem::take(&mut self.pace.begun);
+        if begun >= QUICK.saturating_mul(running as u64) {
+            if self.pace.quick == 0 {
+                self.pace.own = Delay::mine();
+                self.delayed();
+            }
+            self.pace.quick = REMEMBERED;
+        } else {
+            self.pace.quick = self.pace.quick.saturating_sub(1);
+        }
+        // Of what the process could have, if others left it the processor.
+        let full = if self.pace.quick > 0 {
+            busy + self.delayed().saturating_mul(100) / wall
+        } else {
+            busy
+        };
+        let wanted = if self.waits() && (full < SLACK || short == 0) {
             // At once if nobody computes, else one by one.
-            let more = if busy < IDLE { running } else { 1 };
+            let more = if full < IDLE { running } else { 1 };
             self.pace.wanted.max(running + more)
-        } else if busy >= FULL && running > 1 && long == 0 {
+        } else if full >= FULL && running > 1 && long == 0 {
             self.pace.wanted.min(running) - 1
         } else {
             self.pace.wanted

@@ -8,7 +8,7 @@
 //! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
 
 use super::Job;
-use super::pacer::Pace;
+use super::pacer::{Delay, Pace};
 use super::totals::Spent;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -78,6 +78,8 @@ pub(super) struct Seat {
     /// It waits, and looks for itself within [`super::HOT`].
     pub(super) hot: bool,
     pub(super) wake: Arc<Condvar>,
+    /// Opened by the thread itself.
+    pub(super) delay: Option<Delay>,
 }
 
 impl Seat {
@@ -118,6 +120,7 @@ impl State {
         }
         let job = self.queue.pop_front()?;
         self.running += 1;
+        self.pace.begun += 1;
         Some(job)
     }
 

@@ -295,7 +295,8 @@ fn wait(
     let deadline = timeout.map(|timeout| clock::now().saturating_add(nanoseconds(timeout)));
     let arrived = || doors.iter().any(|door| door.has_arrivals());
     // Responses go out before the wait; what came in by that ends it.
-    let mut left = if driver.has_woken() && (driver.run_futures() || arrived()) {
+    let woken = driver.has_woken() && driver.run_futures();
+    let mut left = if woken || arrived() {
         Some(Duration::ZERO)
     } else {
         timeout

@@ -321,6 +321,7 @@ pub(super) fn phase(phase: Phase) -> &'static str {
         Phase::Off => "off",
         Phase::Awake => "awake",
         Phase::Idle => "idle",
+        Phase::Lent => "lent",
     }
 }
 

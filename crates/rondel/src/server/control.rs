@@ -325,7 +325,7 @@ fn ids(name: &str) -> PyRes<Ids> {
 }
 
 /// `serve_http(loop, app, fds, *, root_path, state, access_log, header_timeout, keep_alive_timeout,
-/// header_bytes, header_count, handler, pool, routes, spool, queue, shared, access_fields, request_id, health, metrics,
+/// header_bytes, header_count, handler, pool, routes, spool, queue, environ, scoped, inline, shared, access_fields, request_id, health, metrics,
 /// tally, proxy_headers, proxies, compression, compression_least, tls, http, redirect, websockets, limits, late,
 /// mounts, max_age, headers, early_hints)`: serves `app` over listening
 /// sockets, of which it takes duplicates; `shared` with other processes, or not (`seat`). The access log gets the
@@ -335,7 +335,8 @@ fn ids(name: &str) -> PyRes<Ids> {
 /// Responses from `compression_least` bytes on are compressed in the codings `compression`;
 /// `tally` (`(fd, size, base)`) is where requests are counted, from the number `base` on; files of `mounts` are sent
 /// without asking the application (`statics`), and told to be good for `max_age` seconds. With a `handler` (and `pool`, `routes`, `spool`, `queue`) threads answer requests
-/// whose paths `routes` knows: see `blocking`. `limits` is a dict: see `http_limits` and `bounds`; `late` is
+/// whose paths `routes` knows: see `blocking`; with an `environ` it is a WSGI application's, called with a copy of that
+/// and what is the request's own, and with a scope if it is `scoped`; `inline`: on the loop's own thread. `limits` is a dict: see `http_limits` and `bounds`; `late` is
 /// told of requests that are late. `headers` says which the server adds by itself (`own_headers`); with
 /// `early_hints` applications may send clients of HTTP/1.1 103.
 fn serve_http(args: Args<'_>) -> PyRes<Obj> {
@@ -355,6 +356,9 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
         value::intern(c"routes")?,
         value::intern(c"spool")?,
         value::intern(c"queue")?,
+        value::intern(c"environ")?,
+        value::intern(c"scoped")?,
+        value::intern(c"inline")?,
         value::intern(c"shared")?,
         value::intern(c"tls")?,
         value::intern(c"http")?,
@@ -394,6 +398,9 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
         routes,
         spool,
         queue,
+        environ,
+        scoped,
+        inline,
         shared,
         tls,
         http,
@@ -481,6 +488,9 @@ fn serve_http(args: Args<'_>) -> PyRes<Obj> {
                 tally: tally.clone(),
                 logger: logger.clone(),
                 waker: home.with_driver(|driver| Ok(driver.waker()))?,
+                environ: environ.and_then(Ref::not_none).map(Ref::own),
+                scoped: scoped.map_or(Ok(false), Ref::truthy)?,
+                inline: inline.map_or(Ok(false), Ref::truthy)?,
             })?)
         }
     };

@@ -115,7 +115,7 @@ impl Door {
     /// Whether something waits for the GIL.
     #[inline]
     pub(crate) fn has_arrivals(&self) -> bool {
-        !self.queue.borrow().is_empty()
+        !self.queue.borrow().is_empty() || self.blocking.as_ref().is_some_and(Blocking::has_turns)
     }
 
     /// Has threads begin with what was handed to them. Needs no GIL.
@@ -145,6 +145,17 @@ impl Door {
 
     /// Deals with all that has arrived. With the GIL.
     pub(crate) fn enter(self: &Rc<Self>, home: Inst<'_, LoopBase>) -> PyRes<()> {
+        self.let_in(home)?;
+        if let Some(blocking) = self.blocking.as_ref().filter(|one| one.has_turns()) {
+            blocking.take_turns(home)?;
+            self.take_answers();
+            // The application may have taken long.
+            self.let_in(home)?;
+        }
+        Ok(())
+    }
+
+    fn let_in(self: &Rc<Self>, home: Inst<'_, LoopBase>) -> PyRes<()> {
         loop {
             let arrival = self.queue.borrow_mut().pop_front();
             match arrival {

@@ -8,13 +8,14 @@
 //!
 //! Made and used with the GIL held, but dropped along with the connection, without it: [`Parked`].
 
+use super::blocking::Origin;
 use super::head::{Head, Lines};
 use super::secure;
 use rondel_ffi::err::Builtin;
 use rondel_ffi::gil::Parked;
 use rondel_ffi::{Obj, PyRes, value};
 use rondel_http::{Address, ConnInfo, TlsInfo};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 /// Heads of more lines or text than this are not remembered.
@@ -42,12 +43,13 @@ struct Last {
 
 impl Known {
     pub(super) fn of(conn: &ConnInfo) -> PyRes<&Known> {
-        if conn.cache.get().is_none() {
+        let known = cached(conn).map(|cached| &cached.known);
+        if let Some(known) = known.filter(|known| known.get().is_none()) {
             let tls = conn.tls.get().map(Arc::as_ref);
             let made = Known::new(&conn.peer, &conn.local, conn.secure, tls)?;
-            let _first = conn.cache.set(Box::new(made));
+            let _first = known.set(made);
         }
-        let known = conn.cache.get().and_then(|any| any.downcast_ref::<Known>());
+        let known = known.and_then(OnceCell::get);
         known.ok_or_else(|| Builtin::Runtime.raise("the connection's cache holds something else"))
     }
 
@@ -62,11 +64,7 @@ impl Known {
             server: Parked::new(server(local)?),
             tls: tls.map(secure::extension).transpose()?.map(Parked::new),
             secure,
-            client_text: match peer {
-                Address::Tcp(peer) if peer.port() == 0 => peer.ip().to_string(),
-                Address::Tcp(peer) => peer.to_string(),
-                Address::Unix(_) => "unix".to_owned(),
-            },
+            client_text: client_text(peer),
             last: RefCell::default(),
         })
     }
@@ -112,6 +110,35 @@ impl Known {
         }
         self.last.replace(last);
         Ok(list)
+    }
+}
+
+/// What a connection keeps for its requests, on the loop's thread.
+#[derive(Default)]
+struct Cached {
+    known: OnceCell<Known>,
+    origin: OnceCell<Arc<Origin>>,
+}
+
+fn cached(conn: &ConnInfo) -> Option<&Cached> {
+    let cache = conn.cache.get_or_init(|| Box::new(Cached::default()));
+    cache.downcast_ref()
+}
+
+/// What the threads that answer a connection's requests know of it. Needs no GIL.
+pub(super) fn origin(conn: &ConnInfo) -> Arc<Origin> {
+    match cached(conn) {
+        Some(cached) => Arc::clone(cached.origin.get_or_init(|| Arc::new(Origin::new(conn)))),
+        None => Arc::new(Origin::new(conn)),
+    }
+}
+
+/// A client as logs have it.
+pub(super) fn client_text(peer: &Address) -> String {
+    match peer {
+        Address::Tcp(peer) if peer.port() == 0 => peer.ip().to_string(),
+        Address::Tcp(peer) => peer.to_string(),
+        Address::Unix(_) => "unix".to_owned(),
     }
 }
 

@@ -50,11 +50,11 @@ pub(crate) use door::Door;
 use rondel_ffi::method::MethodDef;
 use rondel_ffi::{Obj, PyRes};
 
-/// The server's types: `[Server, Cycle, ReceiveCall, SendCall, Reply, Routes, FileWatch,
-/// TlsContext]`.
-pub(crate) fn build() -> PyRes<[Obj; 8]> {
+/// The server's types: `[Server, Cycle, ReceiveCall, SendCall, Reply, Routes, WsgiResponse,
+/// FileWatch, TlsContext]`.
+pub(crate) fn build() -> PyRes<[Obj; 9]> {
     let [receive, send] = awaitable::build()?;
-    let [reply, routes] = blocking::build()?;
+    let [reply, routes, response] = blocking::build()?;
     Ok([
         control::build()?,
         cycle::build()?,
@@ -62,6 +62,7 @@ pub(crate) fn build() -> PyRes<[Obj; 8]> {
         send,
         reply,
         routes,
+        response,
         file_watch::build()?,
         secure::build()?,
     ])

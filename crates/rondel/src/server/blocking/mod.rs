@@ -12,30 +12,45 @@
 //! This is what a WSGI server does, with the loop's thread as its front: threads full of Python never
 //! hold up the network side, as nothing here waits for the GIL.
 //!
+//! With `inline` the loop's own thread is the only one that runs the application (`inline`): no thread,
+//! no hand-over.
+//!
 //! * `rondel_http::routes`: which paths are a thread's. `rondel_http::gather`: a request's body.
-//! * `line`, `reply`: the way back. `desk`: what a thread does with a request.
+//! * `line`, `reply`: the way back. `desk`: what a thread does with a request; `environ`, `origin`: what
+//!   it tells a WSGI application.
 
 mod desk;
+mod environ;
+mod guest;
+mod inline;
 mod line;
+mod origin;
 mod paths;
 mod reply;
+mod response;
 
 use super::access::Log;
 use super::bounds::{Lateness, Terms, Verdict};
 use super::head::Head;
+use super::known;
 use super::tally::Tally;
-use desk::{Office, Origin, Work};
+use crate::event_loop::LoopBase;
+use desk::{Office, Setup, Work};
+use environ::Environs;
+use guest::{Guest, Name};
+use inline::Inline;
 use line::{Answer, Answers, Line, Start};
+pub(super) use origin::Origin;
 use paths::RoutesObject;
-pub(super) use paths::definitions;
 use rondel_core::clock;
 use rondel_core::pool::{Late, Pool, Turn};
 use rondel_core::wake::LoopWaker;
 use rondel_ffi::gil;
-use rondel_ffi::{Obj, PyRes};
+use rondel_ffi::method::MethodDef;
+use rondel_ffi::{Inst, Obj, PyRes};
 use rondel_http::gather::Gathered;
 use rondel_http::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use rondel_http::http::{HeaderMap, Method, StatusCode};
+use rondel_http::http::{HeaderMap, StatusCode};
 use rondel_http::routes::Routes;
 use rondel_http::{BodyPoll, ConnInfo, Event, Exchange, Flow, Request, SendError};
 use std::cell::{Cell, RefCell};
@@ -51,51 +66,6 @@ const BATCH: usize = 16;
 /// Whether the tag is one of ours.
 pub(super) fn is_ours(tag: u64) -> bool {
     tag & OURS != 0
-}
-
-/// A request that is here.
-struct Guest {
-    exchange: Exchange,
-    line: Arc<Line>,
-    conn: Rc<ConnInfo>,
-    /// Until all of its body is there.
-    reading: Option<(Box<Head>, Gathered)>,
-    /// When it came, by the coarse clock.
-    began: u64,
-    /// When it came, then when all of it was there (`bounds`).
-    epoch: u64,
-    lateness: Cell<Lateness>,
-    /// For whoever is told that it is late.
-    name: Name,
-}
-
-/// Method and path of a request, or as much of that as has room: copied for each request, hence without
-/// an allocation.
-struct Name {
-    method: Method,
-    path: [u8; 64],
-    len: usize,
-}
-
-impl Name {
-    fn of(head: &Head) -> Name {
-        let text = head.path().as_bytes();
-        let mut path = [0; 64];
-        let len = text.len().min(path.len());
-        path[..len].copy_from_slice(&text[..len]);
-        Name {
-            method: head.method.clone(),
-            path,
-            len: text.len(),
-        }
-    }
-
-    fn text(&self) -> String {
-        let shown = self.len.min(self.path.len());
-        let path = String::from_utf8_lossy(&self.path[..shown]);
-        let more = if self.len > shown { "..." } else { "" };
-        format!("{} {path}{more}", self.method)
-    }
 }
 
 /// A request's way to a thread. If none takes it, its client is told so.
@@ -163,6 +133,8 @@ pub(super) struct Blocking {
     /// that is woken for each request takes the processor from the loop, and sleeps after each.
     late: RefCell<Vec<Late>>,
     handed: Cell<usize>,
+    /// Set if the loop's own thread answers.
+    inline: Option<Inline>,
 }
 
 /// What `serve_http` was told about threads.
@@ -179,6 +151,12 @@ pub(super) struct Options<'a> {
     pub(super) tally: Option<Arc<Tally>>,
     pub(super) logger: Obj,
     pub(super) waker: Arc<LoopWaker>,
+    /// What every request's `environ` has; the handler is a WSGI application's then.
+    pub(super) environ: Option<Obj>,
+    /// Whether the handler looks at scopes.
+    pub(super) scoped: bool,
+    /// Whether the loop's own thread answers, and no other.
+    pub(super) inline: bool,
 }
 
 impl Blocking {
@@ -188,16 +166,22 @@ impl Blocking {
             return Err(rondel_ffi::err::Builtin::Type.raise("routes() was expected"));
         };
         let limit = options.pool.stats().limit;
+        let environs = (options.environ)
+            .map(|template| Environs::new(template.borrow(), limit))
+            .transpose()?;
         Ok(Blocking {
-            office: Arc::new(Office::new(
-                options.handler,
-                options.root_path,
-                options.state,
-                options.access_log.map(Log::parked),
-                options.tally,
-                options.logger,
-                limit,
-            )),
+            office: Arc::new(Office::new(Setup {
+                handler: options.handler,
+                environs,
+                scoped: options.scoped,
+                root_path: options.root_path,
+                state: options.state,
+                access_log: options.access_log.map(Log::parked),
+                tally: options.tally,
+                logger: options.logger,
+                threads: limit,
+            })),
+            inline: options.inline.then(Inline::new).transpose()?,
             pool: options.pool,
             answers: Arc::new(Answers::new(options.waker)),
             routes,
@@ -220,7 +204,10 @@ impl Blocking {
 
     /// Whether requests wait for a thread.
     pub(super) fn is_crowded(&self) -> bool {
-        self.pool.stats().queued > 0
+        match &self.inline {
+            Some(inline) => inline.is_busy(),
+            None => self.pool.stats().queued > 0,
+        }
     }
 
     pub(super) fn admit(
@@ -249,7 +236,11 @@ impl Blocking {
         head.enter(false, 0, clock::now());
         let guest = Guest {
             exchange,
-            line: Arc::new(Line::new(tag, Arc::clone(&self.answers))),
+            line: Arc::new(Line::new(
+                tag,
+                Arc::clone(&self.answers),
+                self.inline.is_some(),
+            )),
             conn: request.conn,
             name: Name::of(&head),
             reading: Some((head, Gathered::default())),
@@ -311,17 +302,15 @@ impl Blocking {
             let _rewound = body.rewind();
             Work {
                 head,
-                origin: Origin {
-                    peer: guest.conn.peer.clone(),
-                    local: guest.conn.local.clone(),
-                    secure: guest.conn.secure,
-                    tls: guest.conn.tls.get().cloned(),
-                },
+                origin: known::origin(&guest.conn),
                 body,
                 line: Arc::clone(&guest.line),
                 started: clock::now(),
             }
         };
+        if let Some(inline) = &self.inline {
+            return inline.await_turn(at, work);
+        }
         let mut errand = Errand {
             work: Some(work),
             answers: Arc::clone(&self.answers),
@@ -381,9 +370,13 @@ impl Blocking {
         let at = (tag & !OURS) as usize;
         match event {
             Event::Body => self.read_on(at),
-            Event::Writable => self.with_line(at, Line::drained),
+            Event::Writable => {
+                self.with_line(at, Line::drained);
+                self.go_on(at);
+            }
             Event::Gone => {
                 self.with_line(at, Line::hang_up);
+                self.go_on(at);
                 let reading = matches!(
                     self.guests.borrow().get(at),
                     Some(Some(Guest {
@@ -395,6 +388,25 @@ impl Blocking {
                     self.forget(at);
                 }
             }
+        }
+    }
+
+    fn go_on(&self, at: usize) {
+        if let Some(inline) = &self.inline {
+            inline.go_on(at);
+        }
+    }
+
+    /// Whether the application could run now, on the loop's own thread.
+    pub(super) fn has_turns(&self) -> bool {
+        self.inline.as_ref().is_some_and(Inline::is_due)
+    }
+
+    /// Has the application run on the loop's own thread, for a while; with the GIL.
+    pub(super) fn take_turns(&self, home: Inst<'_, LoopBase>) -> PyRes<()> {
+        match &self.inline {
+            Some(inline) => inline.run(&self.office, &self.answers, home),
+            None => Ok(()),
         }
     }
 
@@ -431,9 +443,23 @@ impl Blocking {
                 Answer::Whole(head, data) => {
                     begin(&exchange, head).and_then(|()| pass(&exchange, &line, data, false))
                 }
+                Answer::Spooled(part) => exchange.send_file(part, true).map(|flow| {
+                    line.sent(flow == Flow::Full);
+                }),
+                Answer::Broken(text) => {
+                    refuse(&exchange, 500);
+                    turned(Turned::Problem(text));
+                    Ok(())
+                }
                 Answer::File(head, part) => begin(&exchange, head)
                     .and_then(|()| exchange.send_file(part, false))
                     .map(|_flow| ()),
+                Answer::Last(head, data) => {
+                    let sent =
+                        begin(&exchange, head).and_then(|()| pass(&exchange, &line, data, false));
+                    self.forget(at);
+                    sent
+                }
                 Answer::Over => {
                     if !(exchange.is_complete() || exchange.is_gone()) {
                         refuse(&exchange, 500);
@@ -520,6 +546,9 @@ impl Blocking {
         self.active.set(0);
         guests.iter().for_each(|guest| guest.line.hang_up());
         drop(guests);
+        if let Some(inline) = &self.inline {
+            inline.cut_off(&self.office);
+        }
     }
 }
 
@@ -568,7 +597,11 @@ pub(super) fn refuse(exchange: &Exchange, status: u16) {
         .and_then(|()| exchange.send_chunk(body.into(), false));
 }
 
-/// The types: `[Reply, Routes]`.
-pub(super) fn build() -> PyRes<[Obj; 2]> {
-    Ok([reply::build()?, paths::build()?])
+/// The types: `[Reply, Routes, WsgiResponse]`.
+pub(super) fn build() -> PyRes<[Obj; 3]> {
+    Ok([reply::build()?, paths::build()?, response::build()?])
+}
+
+pub(super) fn definitions() -> Vec<MethodDef> {
+    vec![paths::definition(), response::definition()]
 }

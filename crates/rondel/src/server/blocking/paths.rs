@@ -75,10 +75,6 @@ pub(super) fn build() -> PyRes<Obj> {
         .build()
 }
 
-pub(in crate::server) fn definitions() -> Vec<MethodDef> {
-    vec![method::function(
-        c"routes",
-        c"Nothing known of any path yet.",
-        routes,
-    )]
+pub(super) fn definition() -> MethodDef {
+    method::function(c"routes", c"Nothing known of any path yet.", routes)
 }

@@ -8,6 +8,7 @@ use rondel_ffi::err::Builtin;
 use rondel_ffi::gil;
 use rondel_ffi::method::{self, Args};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, value};
+use rondel_http::FilePart;
 use rondel_http::hyper::body::Bytes;
 use rondel_http::hyper::ext::ReasonPhrase;
 use std::cell::{Cell, OnceCell};
@@ -34,6 +35,9 @@ pub(super) struct Reply {
     pub(super) submitted: Cell<u64>,
     /// Bytes of the body that were given.
     pub(super) sent: Cell<u64>,
+    /// A whole response, after which the handler has nothing to do but to return: one message to the
+    /// loop has both.
+    pub(super) last: Cell<Option<(Start, Bytes)>>,
 }
 
 static CELL: ClassCell = ClassCell::new();
@@ -70,8 +74,8 @@ pub(super) fn new(line: Arc<Line>) -> PyRes<Own<Reply>> {
     alloc(reply, true)
 }
 
-fn told(outcome: Result<(), Gone>) -> PyRes<Obj> {
-    Ok(Obj::bool(outcome.is_ok()))
+fn told(outcome: Result<(), Gone>) -> PyRes<bool> {
+    Ok(outcome.is_ok())
 }
 
 /// The status and the headers that begin a response.
@@ -112,17 +116,32 @@ fn read_reason(reason: Option<Obj>) -> PyRes<Option<Box<ReasonPhrase>>> {
     }
 }
 
-/// `respond(status, headers, body)`: the whole response. False: nobody is there any more.
+/// `respond(status, headers, body, last=False)`: the whole response, sent when the handler returns if it is
+/// the `last` that it does. False: nobody is there any more.
 fn respond(slf: Inst<'_, Reply>, args: Args<'_>) -> PyRes<Obj> {
     slf.expect(Stage::Waiting, "respond()")?;
-    let [status, headers, body] = args.positional() else {
-        return Err(Builtin::Type.raise("respond() needs a status, headers and a body"));
+    let (status, headers, body, last) = match args.positional() {
+        [status, headers, body] => (status, headers, body, false),
+        [status, headers, body, last] => (status, headers, body, last.truthy()?),
+        _ => {
+            return Err(Builtin::Type.raise("respond() needs a status, headers and a body"));
+        }
     };
     let head = read_head(&[*status, *headers])?;
     let body = message::read_body(*body)?;
+    complete(slf, head, body, last).map(Obj::bool)
+}
+
+/// The whole response; see [`respond`].
+pub(super) fn complete(slf: Inst<'_, Reply>, head: Start, body: Bytes, last: bool) -> PyRes<bool> {
+    slf.expect(Stage::Waiting, "respond()")?;
     slf.stage.set(Stage::Complete);
     slf.status.set(head.status);
     slf.sent.set(body.len() as u64);
+    if last {
+        slf.last.set(Some((head, body)));
+        return Ok(!slf.line()?.is_gone());
+    }
     told(slf.line()?.answer(Answer::Whole(head, body)))
 }
 
@@ -135,11 +154,22 @@ fn respond_file(slf: Inst<'_, Reply>, args: Args<'_>) -> PyRes<Obj> {
         return Err(Builtin::Type
             .raise("respond_file() needs a status, headers, a file, an offset and a count"));
     };
-    let part = files::part(*file, Some(*offset), Some(*count))?;
-    if i64::try_from(part.len()) != Ok(value::as_i64(*count)?) {
+    let part = file_part(*file, *offset, *count)?;
+    let head = read_head(&[*status, *headers])?;
+    complete_with(slf, head, part).map(Obj::bool)
+}
+
+pub(super) fn file_part(file: Ref<'_>, offset: Ref<'_>, count: Ref<'_>) -> PyRes<FilePart> {
+    let part = files::part(file, Some(offset), Some(count))?;
+    if i64::try_from(part.len()) != Ok(value::as_i64(count)?) {
         return Err(Builtin::Value.raise(&format!("the file has {} bytes there", part.len())));
     }
-    let head = read_head(&[*status, *headers])?;
+    Ok(part)
+}
+
+/// The whole response, of a file; see [`respond_file`].
+pub(super) fn complete_with(slf: Inst<'_, Reply>, head: Start, part: FilePart) -> PyRes<bool> {
+    slf.expect(Stage::Waiting, "respond_file()")?;
     slf.stage.set(Stage::Complete);
     slf.status.set(head.status);
     slf.sent.set(part.len());
@@ -148,8 +178,13 @@ fn respond_file(slf: Inst<'_, Reply>, args: Args<'_>) -> PyRes<Obj> {
 
 /// `start(status, headers)`: the head of a response that is sent in parts.
 fn start(slf: Inst<'_, Reply>, args: Args<'_>) -> PyRes<Obj> {
-    slf.expect(Stage::Waiting, "start()")?;
     let head = read_head(args.positional())?;
+    begin(slf, head).map(Obj::bool)
+}
+
+/// See [`start`].
+pub(super) fn begin(slf: Inst<'_, Reply>, head: Start) -> PyRes<bool> {
+    slf.expect(Stage::Waiting, "start()")?;
     slf.stage.set(Stage::Started);
     slf.status.set(head.status);
     told(slf.line()?.answer(Answer::Start(head)))
@@ -157,6 +192,11 @@ fn start(slf: Inst<'_, Reply>, args: Args<'_>) -> PyRes<Obj> {
 
 /// `send(data)`: a part of the body. Waits while the client is behind. False: it has gone.
 fn send(slf: Inst<'_, Reply>, data: Ref<'_>) -> PyRes<Obj> {
+    part(slf, data).map(Obj::bool)
+}
+
+/// See [`send`].
+pub(super) fn part(slf: Inst<'_, Reply>, data: Ref<'_>) -> PyRes<bool> {
     slf.expect(Stage::Started, "send()")?;
     // What was sent before: a loop that has nothing for Python to do does not take the GIL for it, and
     // the whole of a long response would stay in memory.
@@ -164,7 +204,7 @@ fn send(slf: Inst<'_, Reply>, data: Ref<'_>) -> PyRes<Obj> {
     let data = message::read_body(data)?;
     let line = slf.line()?;
     if data.is_empty() {
-        return Ok(Obj::bool(!line.is_gone()));
+        return Ok(!line.is_gone());
     }
     slf.sent.set(slf.sent.get() + data.len() as u64);
     told(line.answer(Answer::Chunk(data, true)))
@@ -174,7 +214,7 @@ fn send(slf: Inst<'_, Reply>, data: Ref<'_>) -> PyRes<Obj> {
 fn finish(slf: Inst<'_, Reply>) -> PyRes<Obj> {
     slf.expect(Stage::Started, "finish()")?;
     slf.stage.set(Stage::Complete);
-    told(slf.line()?.answer(Answer::Chunk(Bytes::new(), false)))
+    told(slf.line()?.answer(Answer::Chunk(Bytes::new(), false))).map(Obj::bool)
 }
 
 /// `bounce()`: the request is to be answered on the loop, by the ASGI application.
@@ -200,7 +240,7 @@ pub(super) fn build() -> PyRes<Obj> {
         .methods([
             method::fast::<Reply, _>(
                 c"respond",
-                c"respond(status, headers, body): the whole response; false if the client has gone.",
+                c"respond(status, headers, body, last=False): the whole response; false if the client has gone.",
                 respond,
             ),
             method::fast::<Reply, _>(
