@@ -89,7 +89,7 @@ def test_what_had_no_room_is_said(tmp_path: Path) -> None:
     code = (
         "import asyncio, rondel.inspect.recording\n"
         "async def main():\n"
-        "    for _ in range(600_000):\n"
+        "    for _ in range(1_100_000):\n"
         "        await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
     )

@@ -382,8 +382,14 @@ def test_django_s_have_views_on_either_side(tmp_path: Path) -> None:
             one = looked.request(path, state(where))
             assert one["view"] == f"{module}.{view}"
             if name == "queries":
-                [task] = [t for t in looked.ask("tasks")["tasks"] if t["id"] == one["task"]]
-                assert task["on"]["what"] == f"{module}.SlowQuerySet.get"
+                # The thread may have begun before the task has ended its step.
+                waits = looked.until(
+                    "tasks",
+                    lambda data, id=one["task"]: next(
+                        (t["on"] for t in data["tasks"] if t["id"] == id and "on" in t), None
+                    ),
+                )
+                assert waits["what"] == f"{module}.SlowQuerySet.get"
         for number in range(len(replies)):
             assert looked.served.get(f"/open/{number}").status == 200
         assert {reply.result(PATIENCE).status for reply in replies} == {200}

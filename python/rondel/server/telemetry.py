@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
