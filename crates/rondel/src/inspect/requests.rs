@@ -1,7 +1,7 @@
 //! Requests, their tasks and their calls in threads: how these know each other, and what is told of them.
 //!
 //! ```text
-//!  request ─► its task ─ create_task ─► tasks        each knows the request's key (`Task::request`)
+//!  request ─► its task ─ create_task ─► tasks        each knows the request's key (`task::Listed`)
 //!                 └ to_thread, sync_to_async ─► a thread        [`Trip`]: waited, ran
 //!                                                 └ async_to_sync ─► a task     [`here`] on that thread
 //! ```
@@ -44,7 +44,7 @@ pub(crate) fn here() -> Key {
 #[inline]
 fn of_step(home: Inst<'_, LoopBase>) -> Key {
     home.stepping_task()
-        .map_or(Key::NONE, |task| task.request.get())
+        .map_or(Key::NONE, |task| crate::task::request_of(task))
 }
 
 /// A request's place in the list, which it leaves when this is dropped.
@@ -140,7 +140,6 @@ type Scope = (Key, Obj);
 /// A whole request on a thread: with the GIL, on that thread.
 pub(crate) struct OnThread {
     key: Key,
-    outer: Key,
 }
 
 impl OnThread {
@@ -150,10 +149,8 @@ impl OnThread {
             let now = clock::now();
             requests::request_begins(key, gil::thread_ident(), now.saturating_sub(since), now);
         }
-        OnThread {
-            key,
-            outer: CURRENT.replace(key),
-        }
+        CURRENT.set(key);
+        OnThread { key }
     }
 
     /// Its scope is made.
@@ -197,7 +194,10 @@ impl OnThread {
 
 impl Drop for OnThread {
     fn drop(&mut self) {
-        CURRENT.set(self.outer);
+        // On the loop's own thread there may be several, whose pieces take turns; nobody asks there.
+        if CURRENT.get() == self.key {
+            CURRENT.set(Key::NONE);
+        }
         drop(self.take_scope());
     }
 }
@@ -504,7 +504,7 @@ fn belongs(args: Args<'_>) -> PyRes<Obj> {
     if let [task, key] = args.positional()
         && let Some(task) = task.exact::<Task>()
     {
-        task.belongs_to(Key::from_bits(value::as_i64(*key)? as u64));
+        crate::task::belongs_to(task, Key::from_bits(value::as_i64(*key)? as u64));
     }
     Ok(Obj::none())
 }

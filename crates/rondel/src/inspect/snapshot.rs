@@ -124,7 +124,7 @@ impl Snapshot {
         if task.cancels.get() > 0 {
             object.number("cancels", task.cancels.get());
         }
-        if let Some(request) = requests::find(task.request.get()) {
+        if let Some(request) = requests::find(crate::task::request_of(task)) {
             object.number("request", request.id);
             if request.task == id {
                 self.requests.push(request);

@@ -297,7 +297,7 @@ fn task_of(stall: &Stall) -> Option<(Who, Key)> {
     let name = super::snapshot::name_of(coro.borrow());
     Some((
         (task.fut().id.get(), Task::shown_name(task), name, created),
-        task.request.get(),
+        crate::task::request_of(task),
     ))
 }
 

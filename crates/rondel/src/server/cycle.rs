@@ -212,7 +212,7 @@ pub(super) fn start(
             let local = cycle.local()?;
             let id = task.inst().up().id.get();
             head.enter(local.socket.is_some(), id, local.started);
-            task.belongs_to(head.ticket.key());
+            task::belongs_to(task.inst(), head.ticket.key());
             cycle.ticket.replace(std::mem::take(&mut head.ticket));
             future::add_callback(task.inst().up(), Callback::Request(cycle.clone()))
         }

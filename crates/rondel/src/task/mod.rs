@@ -107,15 +107,16 @@ pub(crate) struct Task {
     #[cfg(not(Py_3_13))]
     pub(crate) eager: Cell<bool>,
     pub(crate) waiter: WaiterCell,
-    /// For the inspector: the request in whose course it was created, which it may outlive.
-    pub(crate) request: Cell<Key>,
 }
 
-/// A task on its loop's list, and the number of the task that created it (0 for none): kept here, where
-/// it is as long as it is asked for.
+/// A task on its loop's list, and what only the inspector asks for: kept here as long as it may, as a word
+/// more in each task is one more of the allocator's steps.
 pub(crate) struct Listed {
     pub(crate) task: Weak<Task>,
+    /// The number of the task that created it, 0 for none.
     pub(crate) parent: u32,
+    /// The request in whose course it was created, which it may outlive.
+    pub(crate) request: Key,
 }
 
 /// How many tasks of Rondel's loops this process has created, those with names too: the last one's
@@ -191,13 +192,7 @@ impl Task {
             armed: Cell::new(armed),
             eager: Cell::new(false),
             waiter: WaiterCell::default(),
-            request: Cell::new(Key::NONE),
         }
-    }
-
-    /// It is a task of this request.
-    pub(crate) fn belongs_to(&self, request: Key) {
-        self.request.set(request);
     }
 
     /// The name, as `get_name()` gives it. Runs no Python code.
@@ -394,14 +389,20 @@ pub(crate) fn start_eagerly(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) -> P
 /// Adds a task to its loop's list, once: a stale entry would outlive the task.
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     unregister(task.fut());
-    let parent = home.stepping_task().map_or(0, |creator| {
-        task.request.set(creator.request.get());
-        creator.fut().id.get()
-    });
+    let creator = home.stepping_task();
     let mut tasks = home.tasks.borrow_mut();
+    let (parent, request) = creator.map_or((0, Key::NONE), |creator| {
+        let creator = creator.fut();
+        let listed = tasks.get((creator.index.get() as usize).wrapping_sub(1));
+        (
+            creator.id.get(),
+            listed.map_or(Key::NONE, |one| one.request),
+        )
+    });
     tasks.push(Listed {
         task: Weak::new(task),
         parent,
+        request,
     });
     task.fut()
         .index
@@ -440,14 +441,34 @@ pub(crate) fn all(home: Inst<'_, LoopBase>) -> Vec<Own<Task>> {
     tasks.iter().filter_map(|one| one.task.own()).collect()
 }
 
+/// Looks at a task's entry in its loop's list; None if it has none, as it is over or of another loop.
+#[inline]
+fn listed<T>(task: Inst<'_, Task>, look: impl FnOnce(&mut Listed) -> T) -> Option<T> {
+    let at = (task.fut().index.get() as usize).checked_sub(1)?;
+    task.fut()
+        .home
+        .peek()?
+        .tasks
+        .borrow_mut()
+        .get_mut(at)
+        .map(look)
+}
+
 /// The number of the task that created this one; 0 for none, or when it is over.
 #[inline]
 pub(crate) fn parent_of(task: Inst<'_, Task>) -> u32 {
-    let (index, home) = (task.fut().index.get(), task.fut().home.peek());
-    let at = (index as usize).checked_sub(1);
-    at.zip(home)
-        .and_then(|(at, home)| home.tasks.borrow().get(at).map(|one| one.parent))
-        .unwrap_or(0)
+    listed(task, |one| one.parent).unwrap_or(0)
+}
+
+/// The request that a task is of; nobody's when it is over.
+#[inline]
+pub(crate) fn request_of(task: Inst<'_, Task>) -> Key {
+    listed(task, |one| one.request).unwrap_or(Key::NONE)
+}
+
+/// It is a task of this request, and so are those that it creates from now on.
+pub(crate) fn belongs_to(task: Inst<'_, Task>, request: Key) {
+    listed(task, |one| one.request = request);
 }
 
 /// `task.cancel(msg)`: cancels what it waits for, or makes its next step raise CancelledError.
