@@ -66,7 +66,7 @@ q               quit
 BUSY: the share of the time that a loop was awake, or a task in its steps.
 LAG: how late timers were: half of them, 99 %, all of them by less than this.
 The tree is of tasks and who created them; tasks that wait alike are one line (▸).
-The tasks view records what the tasks do, some 0.3 µs a step, while it is shown.
+The tasks view records what the tasks do, some 0.06 µs a step, while it is shown.
 In a request, HOPS go to threads: HOP WAIT is the wait for one, THREAD the time in it."""
 
 _KEYS = "q quit  ? help  enter look into  / filter  s sort  space freeze  tab view  p process"
