@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from cases import CASES
-from harness import programs, publish, readme, report, server, tasks
+from harness import commands, programs, publish, readme, report, server, tasks
 from harness.environment import CHECKOUT, PEERS, SetupError, prepare, progress
 from harness.figures import Run
 
@@ -41,39 +40,25 @@ instead, so that no published figure is lost to it.
 
 def parse() -> argparse.Namespace:
     names = [*(case.name for case in CASES), *(case.name for case in server.HTTP_CASES)]
-    parser = argparse.ArgumentParser(
-        prog="run.py",
-        description=__doc__,
-        epilog=EXAMPLES + "\ncases: " + ", ".join(names),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = commands.Parser(
+        "run.py",
+        __doc__,
+        EXAMPLES + "\ncases: " + ", ".join(names),
+        rounds=(ROUNDS, QUICK_ROUNDS),
+        quick="a tenth of the operations",
     )
+    parser.add_upgrade()
     add = parser.add_argument
-    add("--python", type=Path, metavar="PATH", help="the interpreter to measure on (default: the "
-        "distribution's /usr/bin/python3 if it is 3.11 or newer and has venv, as it is an "
-        "optimised build; else the one that runs this)")  # fmt: skip
     add("--part", choices=("tasks", "http"), help="only the task layer, or only the servers")
     add("--only", action="append", default=[], choices=names, metavar="CASE",
         help="only this case; may be given several times")  # fmt: skip
     add("--peers", metavar="A,B", help="compare with these only: "
         + ", ".join(dict.fromkeys((*tasks.RUNTIMES[1:], *server.SERVERS[1:]))))  # fmt: skip
     add("--no-rondel", action="store_true", help="measure the peers alone")
-    add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
-    add("--upgrade", action="store_true", help="bring the peers to their newest versions")
-    add("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}; with --quick {QUICK_ROUNDS}")
-    add("--quick", action="store_true", help="a tenth of the operations")
     add("--freeze", action="store_true", help="gc.freeze() before each case's process begins")
-    add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
-    add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
-    options = parser.parse_args()
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds takes a number from 1")
-    if options.peers is not None:
-        options.peers = set(options.peers.split(","))
-        unknown = options.peers - {*tasks.RUNTIMES, *server.SERVERS}
-        if unknown:
-            parser.error(f"no such peer: {', '.join(sorted(unknown))}")
-    if options.rondel_wheel is not None and not options.rondel_wheel.is_file():
-        parser.error(f"no such wheel: {options.rondel_wheel}")
+    options = parser.options()
+    peers = (*tasks.RUNTIMES, *server.SERVERS)
+    options.peers = parser.known(options.peers, peers, "peer")
     task_names = {case.name for case in CASES}
     options.parts = {
         part
@@ -115,7 +100,7 @@ def measure(options: argparse.Namespace) -> Run:
         upgrade=options.upgrade,
     )
     progress(f"set up in {time.monotonic() - start:.0f} s")
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rounds = options.rounds
     only = set(options.only)
     # A wheel from elsewhere need not be this checkout's.
     of_checkout = environment.rondel and options.rondel_wheel is None

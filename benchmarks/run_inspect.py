@@ -12,9 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
-from harness import inspector, publish
+from harness import commands, inspector, publish
 from harness.environment import SetupError, here, prepare, progress
 from harness.figures import Run
 
@@ -36,47 +35,30 @@ results/inspect-latest.*; any smaller one writes .cache/bench/inspect-latest.* i
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run_inspect.py",
-        description=__doc__,
-        epilog=EXAMPLES + "\ncases: " + ", ".join(NAMES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = commands.Parser(
+        "run_inspect.py",
+        __doc__,
+        EXAMPLES + "\ncases: " + ", ".join(NAMES),
+        rounds=(ROUNDS, QUICK_ROUNDS),
+        quick="a tenth of the operations",
     )
+    parser.add_here()
     add = parser.add_argument
-    add("--python", type=Path, metavar="PATH", help="the interpreter to measure on")
-    add("--here", action="store_true", help="this interpreter and its environment, as they are")
     add("--only", action="append", default=[], choices=NAMES, metavar="CASE",
         help="only this case; may be given several times")  # fmt: skip
     add("--modes", metavar="A,B", help=f"only these: {', '.join(MODES)}")
-    add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
-    add("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}; with --quick {QUICK_ROUNDS}")
-    add("--quick", action="store_true", help="a tenth of the operations")
-    add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
-    add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
-    options = parser.parse_args()
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds takes a number from 1")
-    options.chosen = MODES if options.modes is None else options.modes.split(",")
-    if unknown := set(options.chosen) - set(MODES):
-        parser.error(f"no such mode: {', '.join(sorted(unknown))}")
+    options = parser.options()
+    wanted = parser.known(options.modes, MODES, "mode")
+    options.chosen = [mode for mode in MODES if wanted is None or mode in wanted]
     return options
 
 
 def main() -> int:
     options = parse()
-    if options.check_file is not None:
-        return publish.judge(Run.load(options.check_file))
-    try:
-        run = measure(options)
-    except SetupError as error:
-        progress(f"bench: {error}")
-        return 1
-    parts = inspector.sections(run)
     narrowed = options.only or options.quick or options.here or options.modes is not None
-    publish.write(
-        run, parts, parts, published=not narrowed, latest=options.python is None, prefix="inspect-"
+    return commands.carry_out(
+        options, measure, inspector.sections, name="inspect", whole=not narrowed
     )
-    return publish.judge(run) if options.check else 0
 
 
 def measure(options: argparse.Namespace) -> Run:
@@ -94,7 +76,7 @@ def measure(options: argparse.Namespace) -> Run:
         )
     if not environment.rondel:
         raise SetupError("Rondel is not installed there")
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rounds = options.rounds
     shown = f"{rounds}, a tenth of the operations" if options.quick else str(rounds)
     of_checkout = options.rondel_wheel is None
     run = Run(publish.about(environment, ("rondel",), rounds=shown, of_checkout=of_checkout), {})

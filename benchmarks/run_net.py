@@ -15,10 +15,9 @@ import argparse
 import sys
 import time
 from fnmatch import fnmatch
-from pathlib import Path
 
-from harness import publish
-from harness.environment import SetupError, here, prepare, progress
+from harness import commands, publish
+from harness.environment import here, prepare, progress
 from harness.figures import Figures, Run
 from harness.report import Section
 from net import drive
@@ -43,30 +42,21 @@ results/net-latest.*; any smaller one writes .cache/bench/net-latest.* instead.
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run_net.py",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = commands.Parser(
+        "run_net.py",
+        __doc__,
+        EXAMPLES,
+        rounds=(ROUNDS, QUICK_ROUNDS),
+        quick="a fifth of the messages",
     )
+    parser.add_here()
+    parser.add_upgrade()
     add = parser.add_argument
-    add("--python", type=Path, metavar="PATH", help="the interpreter to measure on")
-    add("--here", action="store_true", help="this interpreter and its environment, as they are")
     add("--only", action="append", default=[], metavar="PATTERN", help="only these cases or groups")
     add("--loops", metavar="A,B", help=f"besides rondel: {', '.join(LOOPS[1:])}, {BARE}")
-    add("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}; with --quick {QUICK_ROUNDS}")
-    add("--quick", action="store_true", help="a fifth of the messages")
-    add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
-    add("--upgrade", action="store_true", help="bring the peers to their newest versions")
-    add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
-    add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
     add("--list", action="store_true", help="show groups and cases")
-    options = parser.parse_args()
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds takes a number from 1")
-    options.wanted = None if options.loops is None else set(options.loops.split(","))
-    if options.wanted is not None and (unknown := options.wanted - {*LOOPS, BARE}):
-        parser.error(f"no such loop: {', '.join(sorted(unknown))}")
+    options = parser.options()
+    options.wanted = parser.known(options.loops, (*LOOPS, BARE), "loop")
     options.chosen = [
         (group, case)
         for group in groups()
@@ -85,19 +75,8 @@ def main() -> int:
         for group, case in options.chosen:
             print(f"{group.name:12} {case.name:26} {case.title}")
         return 0
-    if options.check_file is not None:
-        return publish.judge(Run.load(options.check_file))
-    try:
-        run = measure(options)
-    except SetupError as error:
-        progress(f"bench: {error}")
-        return 1
-    parts = sections(run)
     narrowed = options.only or options.quick or options.here or options.wanted is not None
-    publish.write(
-        run, parts, parts, published=not narrowed, latest=options.python is None, prefix="net-"
-    )
-    return publish.judge(run) if options.check else 0
+    return commands.carry_out(options, measure, sections, name="net", whole=not narrowed)
 
 
 def measure(options: argparse.Namespace) -> Run:
@@ -122,7 +101,7 @@ def measure(options: argparse.Namespace) -> Run:
         if (loop == "asyncio" or loop in environment.packages)
         and (options.wanted is None or loop == "rondel" or loop in options.wanted)
     ]
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rounds = options.rounds
     run = Run(
         publish.about(
             environment,

@@ -18,10 +18,9 @@ import signal
 import sys
 import time
 from fnmatch import fnmatch
-from pathlib import Path
 
-from harness import programs, publish
-from harness.environment import SERVER_PEERS, SetupError, here, prepare, progress
+from harness import commands, programs, publish
+from harness.environment import SERVER_PEERS, here, prepare, progress
 from harness.figures import Run
 from harness.serving import measure, report
 from harness.serving.cases import GROUPS
@@ -56,34 +55,21 @@ results/server-latest.*; any smaller one writes .cache/bench/server-latest.* ins
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run_server.py",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = commands.Parser(
+        "run_server.py",
+        __doc__,
+        EXAMPLES,
+        rounds=(ROUNDS, QUICK_ROUNDS),
+        quick="an eighth of the requests",
     )
+    parser.add_here()
+    parser.add_upgrade()
     add = parser.add_argument
-    add("--python", type=Path, metavar="PATH", help="the interpreter to measure on (default: the "
-        "distribution's /usr/bin/python3 if it is 3.11 or newer and has venv, as it is an "
-        "optimised build; else the one that runs this)")  # fmt: skip
-    add("--here", action="store_true", help="this interpreter and its environment, as they are")
     add("--only", action="append", default=[], metavar="PATTERN", help="only these groups or cases")
     add("--peers", metavar="A,B", help=f"compare with these only: {', '.join(PEERS)}")
-    add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
-    add("--upgrade", action="store_true", help="bring the peers to their newest versions")
-    add("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}; with --quick {QUICK_ROUNDS}")
-    add("--quick", action="store_true", help="an eighth of the requests")
-    add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
-    add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
     add("--list", action="store_true", help="show groups and cases")
-    options = parser.parse_args()
-    if options.rounds is not None and options.rounds < 1:
-        parser.error("--rounds takes a number from 1")
-    options.wanted = None if options.peers is None else set(options.peers.split(","))
-    if options.wanted is not None and (unknown := options.wanted - {*PEERS}):
-        parser.error(f"no such peer: {', '.join(sorted(unknown))}")
-    if options.rondel_wheel is not None and not options.rondel_wheel.is_file():
-        parser.error(f"no such wheel: {options.rondel_wheel}")
+    options = parser.options()
+    options.wanted = parser.known(options.peers, PEERS, "peer")
     options.chosen = chosen(options.only)
     if not options.chosen:
         parser.error("no case is called so; --list shows them")
@@ -113,19 +99,10 @@ def main() -> int:
         for group, names in options.chosen:
             print(f"{group.name:10} {', '.join(names)}")
         return 0
-    if options.check_file is not None:
-        return publish.judge(Run.load(options.check_file))
-    try:
-        run = measure_all(options)
-    except SetupError as error:
-        progress(f"bench-server: {error}")
-        return 1
-    parts = report.sections(run)
     narrowed = options.only or options.quick or options.here or options.wanted is not None
-    publish.write(
-        run, parts, parts, published=not narrowed, latest=options.python is None, prefix="server-"
+    return commands.carry_out(
+        options, measure_all, report.sections, name="server", whole=not narrowed
     )
-    return publish.judge(run) if options.check else 0
 
 
 def measure_all(options: argparse.Namespace) -> Run:
@@ -146,7 +123,7 @@ def measure_all(options: argparse.Namespace) -> Run:
             upgrade=options.upgrade,
         )
     progress(f"set up in {time.monotonic() - begin:.0f} s")
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rounds = options.rounds
     fewer = QUICK_FEWER if options.quick else 1
     run = Run(
         publish.about(
