@@ -1,5 +1,6 @@
 """What is counted: references, blocks, bytes of the C library, descriptors, the process's size."""
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -73,8 +74,9 @@ def resident() -> int:
 
 def children() -> set[int]:
     """The process's children, also those that have ended and were not waited for."""
-    return {
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    }
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        # A thread that ends meanwhile has left its children to another.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
