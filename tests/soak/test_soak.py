@@ -84,6 +84,10 @@ def test_growth_counts_after_the_first_quarter() -> None:
     assert watch.grown() == 0
     watch.sizes = [10 * ALLOWED] * 30 + [12 * ALLOWED] * 10
     assert watch.grown() == 2 * ALLOWED
+    # What comes and goes does not, more of it at the end or not.
+    watch.sizes = [10 * ALLOWED, 10 * ALLOWED, 12 * ALLOWED] * 7
+    watch.sizes += [10 * ALLOWED, 12 * ALLOWED, 12 * ALLOWED] * 6
+    assert watch.grown() == 0
 
 
 def test_a_seed_gives_the_same_choices() -> None:
