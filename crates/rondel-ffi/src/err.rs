@@ -295,7 +295,6 @@ pub fn audit(event: &CStr, first: Ref<'_>, second: Ref<'_>) -> PyRes<()> {
 /// The warning categories that native code issues.
 #[derive(Clone, Copy)]
 pub enum Warning {
-    Runtime,
     Deprecation,
 }
 
@@ -305,7 +304,6 @@ pub fn warn(category: Warning, message: &str) -> PyRes<()> {
     // SAFETY: the classes are static, the text NUL-terminated.
     let status = unsafe {
         let class = match category {
-            Warning::Runtime => ffi::PyExc_RuntimeWarning,
             Warning::Deprecation => ffi::PyExc_DeprecationWarning,
         };
         ffi::PyErr_WarnEx(class, text.as_ptr(), 1)
