@@ -19,7 +19,6 @@ from rondel.cli.top.asking import (
     News,
     Pulse,
     Want,
-    Watcher,
     answer,
     pulse,
 )
@@ -35,7 +34,7 @@ from rondel.inspect import LoopStats
 from rondel.inspect.recording import Recording, Span, Task
 from tests.cli.support import PATIENCE
 from tests.inspect.test_attach import Child, running
-from tests.inspect.top_support import TOLD, book, task
+from tests.inspect.top_support import TOLD, book, task, watching
 
 TREE, TASKS, REQUESTS, THREADS, STALLS = VIEWS
 
@@ -390,15 +389,9 @@ def test_frozen_nothing_changes_and_nothing_is_asked(child: Child) -> None:
     assert "frozen before this was asked for" in screen(state)
     press(state, " ")
     assert not state.want.frozen
-    posted: list[News] = []
-    watcher = Watcher(Want(child.pid, Question.TASKS, frozen=True), 0.01, posted.append)
-    watcher.start()
-    watcher.look_at(Want(child.pid, Question.TASKS))
-    end = time.monotonic() + PATIENCE
-    while not {Pulse, Found} <= {type(news) for news in posted}:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    watcher.stop()
+    with watching(Want(child.pid, Question.TASKS, frozen=True), 0.01) as looking:
+        looking.watcher.look_at(Want(child.pid, Question.TASKS))
+        looking.until(lambda posted: {Pulse, Found} <= {type(news) for news in posted})
 
 
 def test_the_same_task_stays_selected_when_others_come_and_go() -> None:

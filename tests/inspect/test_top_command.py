@@ -17,7 +17,6 @@ import pytest
 from rondel.cli.top import main
 from rondel.cli.top.asking import (
     Failed,
-    News,
     Pulse,
     Want,
     Watcher,
@@ -28,7 +27,7 @@ from rondel.cli.top.view import Question
 from rondel.cli.top.views import VIEWS
 from tests.cli.support import PATIENCE
 from tests.inspect.test_attach import Child, running
-from tests.inspect.top_support import TOLD, book, task
+from tests.inspect.top_support import TOLD, book, task, watching
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +122,15 @@ def test_a_recording_of_somebody_else_is_left_alone(answers: dict[str, Any]) -> 
 
 def test_an_answer_that_is_none_is_a_problem_and_not_the_end(answers: dict[str, Any]) -> None:
     answers |= {"stats": {"v": 1}, "stalls": {"v": 1, "stalls": []}, "tasks": {"v": 1, "took": "?"}}
-    posted: list[News] = []
-    watcher = Watcher(Want(os.getpid(), Question.TASKS), 0.01, posted.append)
-    watcher.start()
-    end = time.monotonic() + PATIENCE
-    while {news.question for news in posted if isinstance(news, Failed)} != {None, Question.TASKS}:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    watcher.stop()
-    assert all("not understood" in str(news.error) for news in posted if isinstance(news, Failed))
+    with watching(Want(os.getpid(), Question.TASKS), 0.01) as watched:
+        watched.until(
+            lambda posted: (
+                {news.question for news in posted if isinstance(news, Failed)}
+                == {None, Question.TASKS}
+            )
+        )
+    failed = [news for news in watched.posted if isinstance(news, Failed)]
+    assert all("not understood" in str(news.error) for news in failed)
 
 
 def test_the_counters_go_on_while_another_question_is_not_answered(
@@ -139,23 +138,18 @@ def test_the_counters_go_on_while_another_question_is_not_answered(
 ) -> None:
     held = threading.Event()
     answers |= {"stats": {"v": 1, "loops": []}, "stalls": {"v": 1, "stalls": []}, "tasks": held}
-    posted: list[News] = []
-    watcher = Watcher(Want(os.getpid(), Question.TASKS), 0.01, posted.append)
-    watcher.start()
-    end = time.monotonic() + PATIENCE
-    while len(posted) < 5:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert {type(news) for news in posted[:5]} == {Pulse}
-    # And that is not asked a second time meanwhile.
-    assert answers["asked"].count("tasks") == 1
-    watcher.stop()
-    held.set()
+    with watching(Want(os.getpid(), Question.TASKS), 0.01) as watched:
+        watched.until(lambda posted: len(posted) >= 5 and "tasks" in answers["asked"])
+        assert {type(news) for news in watched.posted} == {Pulse}
+        # And that is not asked a second time meanwhile.
+        watched.posted.clear()
+        watched.until(lambda posted: len(posted) >= 5)
+        assert answers["asked"].count("tasks") == 1
+        held.set()
 
 
 def test_what_costs_the_process_time_is_asked_for_the_less_often(answers: dict[str, Any]) -> None:
-    posted: list[News] = []
-    watcher = Watcher(Want(os.getpid(), Question.TASKS), 1.0, posted.append)
+    watcher = Watcher(Want(os.getpid(), Question.TASKS), 1.0, lambda _: None)
     for took, least in ((0.0, 0.0), (0.5, 4.5), (3.0, 27.0)):
         answers["tasks"] = {"v": 1, **book(task(2)).data, "took": took}
         assert least <= watcher._view() < max(least, 8 * PATIENCE)
@@ -168,14 +162,12 @@ def test_a_recording_is_short_where_much_happens() -> None:
 
 
 def test_a_recording_is_ended_when_nobody_looks_any_more(child: Child) -> None:
-    posted: list[News] = []
-    watcher = Watcher(Want(child.pid, Question.RECORDED), 60.0, posted.append)
-    watcher.start()
-    # It is recording as soon as nobody else can.
-    end = time.monotonic() + PATIENCE
-    while child.rondel("trace", str(child.pid), "--seconds", "0.01", "--draw").status == 0:
-        assert time.monotonic() < end
-    watcher.stop()
+    with watching(Want(child.pid, Question.RECORDED), 60.0) as watched:
+        # It is recording as soon as nobody else can; a refusal that it got meanwhile was ours.
+        end = time.monotonic() + PATIENCE
+        while child.rondel("trace", str(child.pid), "--seconds", "0.01", "--draw").status == 0:
+            assert time.monotonic() < end
+            watched.watcher._threads[1].wake()
     while child.rondel("trace", str(child.pid), "--seconds", "0.01", "--draw").status != 0:
         assert time.monotonic() < end
 
