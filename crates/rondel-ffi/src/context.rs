@@ -181,31 +181,47 @@ pub fn exit(context: Ref<'_>) -> PyRes<()> {
     Ok(())
 }
 
-/// Leaves `from`, which must be the current one, and enters `to`. An error may leave none entered.
+/// Leaves the context that `slot` has a reference to, which must be the current one, for `to`, which the
+/// slot then has. False where the short way can't be taken: nothing has been done then.
 #[inline(always)]
-pub fn switch(from: Ref<'_>, to: Ref<'_>) -> PyRes<()> {
-    let (old, new) = (from.as_ptr(), to.as_ptr());
-    // SAFETY: as in `exit` and `enter`, in one: what was current before the one is so before the other.
+#[must_use]
+pub fn switch(slot: &ObjCell, to: Ref<'_>) -> bool {
+    let new = to.as_ptr();
+    // SAFETY: as in `exit` and `enter`, in one: what was current before the one is so before the other. The
+    // slot and the thread state have a reference each, to the old one and then to the new one.
     unsafe {
-        if let Some(current) = current()
-            // Which says that it is a context, and entered.
-            && std::ptr::eq((*current).context, old)
-            && is_context(new)
-            && (*new.cast::<Fields>()).entered == 0
+        let (Some(old), Some(current)) = (slot.peek().map(Ref::as_ptr), current()) else {
+            return false;
+        };
+        // The first says that it is a context, and entered.
+        if !std::ptr::eq((*current).context, old)
+            || !is_context(new)
+            || (*new.cast::<Fields>()).entered != 0
         {
-            let (left, entered) = (old.cast::<Fields>(), new.cast::<Fields>());
-            refs::up(new);
-            (*entered).prev = std::mem::replace(&mut (*left).prev, std::ptr::null_mut());
-            (*entered).entered = 1;
-            (*left).entered = 0;
-            (*current).context = new;
-            (*current).version += 1;
-            refs::down(old);
-            return Ok(());
+            return false;
         }
+        let (left, entered) = (old.cast::<Fields>(), new.cast::<Fields>());
+        (*entered).prev = std::mem::replace(&mut (*left).prev, std::ptr::null_mut());
+        (*entered).entered = 1;
+        (*left).entered = 0;
+        (*current).context = new;
+        (*current).version += 1;
+        refs::up_two(new);
+        std::mem::forget(slot.replace(Some(Obj::from_ptr(new))));
+        if !refs::down_two(old) {
+            give_back(old);
+        }
+        true
     }
-    exit(from)?;
-    enter(to)
+}
+
+/// The last two references to a context that was left. It may run Python code: nothing comes after it.
+unsafe fn give_back(context: *mut ffi::PyObject) {
+    // SAFETY: the caller's references.
+    unsafe {
+        refs::down(context);
+        release(Obj::from_ptr(context));
+    }
 }
 
 /// Gives a context up. The last reference keeps it for the next [`copy_current`], without variables:

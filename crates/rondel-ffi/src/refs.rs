@@ -33,7 +33,7 @@ mod counts {
             let more = (*ptr).ob_refcnt.ob_refcnt_split[0].wrapping_add(1);
             // Zero: an immortal object's, which stays as it is.
             if more != 0 {
-                (*ptr).ob_refcnt.ob_refcnt_split[0] = more;
+                (*ptr).ob_refcnt.ob_refcnt = more as isize;
             }
         }
     }
@@ -61,6 +61,37 @@ mod counts {
             if left == 0 {
                 _Py_Dealloc(ptr);
             }
+        }
+    }
+
+    /// # Safety
+    /// As for [`up`]; two references are taken.
+    #[inline(always)]
+    pub(crate) unsafe fn up_two(ptr: *mut ffi::PyObject) {
+        // SAFETY: as in `up`.
+        unsafe {
+            let count = (*ptr).ob_refcnt.ob_refcnt_split[0];
+            if (count as i32) >= 0 {
+                (*ptr).ob_refcnt.ob_refcnt = count as isize + 2;
+            }
+        }
+    }
+
+    /// Gives two references up if there are others; whether it has.
+    ///
+    /// # Safety
+    /// As for [`up`]; two references are the caller's to give up.
+    #[inline(always)]
+    pub(crate) unsafe fn down_two(ptr: *mut ffi::PyObject) -> bool {
+        // SAFETY: as in `down`.
+        unsafe {
+            let count = (*ptr).ob_refcnt.ob_refcnt_split[0];
+            // An immortal object's is none of these: `down` sees to it.
+            let others = (count as i32) > 2;
+            if others {
+                (*ptr).ob_refcnt.ob_refcnt = count as isize - 2;
+            }
+            others
         }
     }
 }
@@ -99,6 +130,34 @@ mod counts {
         // SAFETY: as the caller vouches.
         unsafe { ffi::Py_DECREF(ptr) }
     }
+
+    /// # Safety
+    /// As for [`up`]; two references are taken.
+    #[inline(always)]
+    pub(crate) unsafe fn up_two(ptr: *mut ffi::PyObject) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            up(ptr);
+            up(ptr);
+        }
+    }
+
+    /// Gives two references up if there are others; whether it has.
+    ///
+    /// # Safety
+    /// As for [`up`]; two references are the caller's to give up.
+    #[inline(always)]
+    pub(crate) unsafe fn down_two(ptr: *mut ffi::PyObject) -> bool {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let others = count(ptr) > 2;
+            if others {
+                down(ptr);
+                down(ptr);
+            }
+            others
+        }
+    }
 }
 
-pub(crate) use counts::{count, down, up};
+pub(crate) use counts::{count, down, down_two, up, up_two};

@@ -38,12 +38,16 @@ impl ObjCell {
         unsafe { (*self.0.get()).take() }
     }
 
+    #[inline(always)]
+    pub(crate) fn replace(&self, value: Option<Obj>) -> Option<Obj> {
+        // SAFETY: as in `take`.
+        unsafe { std::mem::replace(&mut *self.0.get(), value) }
+    }
+
     /// Sets the content; the old one is dropped after the cell holds the new one.
     #[inline(always)]
     pub fn set(&self, value: Option<Obj>) {
-        // SAFETY: GIL held; the old value leaves the cell before it is dropped (re-entrancy).
-        let old = unsafe { std::mem::replace(&mut *self.0.get(), value) };
-        drop(old);
+        drop(self.replace(value));
     }
 
     #[inline(always)]

@@ -25,7 +25,9 @@ pub use function::{
     BoundDef, add_functions, bind, class_fast, class_method, fast, function, noargs, onearg,
 };
 pub use property::{getter, property};
-pub use resume::{SelfAwait, awaits_itself, raise_stop, resume, send, sent_to_result};
+pub use resume::{
+    SelfAwait, awaits_itself, raise_stop, resume, resume_quickly, send, sent_to_result,
+};
 pub use slots::{Comparison, Unary, compare, hash, init, unary};
 pub use stop::Reuse;
 

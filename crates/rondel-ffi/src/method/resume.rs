@@ -34,6 +34,25 @@ where
     ]
 }
 
+/// The same pair, from `quick`, which is asked first and must not panic (it is not guarded, which is half
+/// of a resumption's price), and `full` where that has no answer.
+pub fn resume_quickly<T: Class, Q, F>(_quick: Q, _full: F) -> [SlotDef; 2]
+where
+    Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    [
+        SlotDef {
+            slot: ffi::Py_tp_iternext,
+            function: quick_next::<T, Q, F> as *mut c_void,
+        },
+        SlotDef {
+            slot: ffi::Py_am_send,
+            function: quick_send::<T, Q, F> as *mut c_void,
+        },
+    ]
+}
+
 /// What makes a class its own iterator for `await` in C: [`TypeBuilder::awaits_itself`] takes it.
 ///
 /// [`TypeBuilder::awaits_itself`]: crate::class::TypeBuilder::awaits_itself
@@ -43,55 +62,12 @@ pub struct SelfAwait {
     pub(crate) send: ffi::sendfunc,
 }
 
-/// `am_await` that gives the object itself, and the functions that resume it: first `quick`, which must
-/// not panic (it is not guarded, which is half of its price), and `full` where that has no answer.
+/// `am_await` that gives the object itself, and the functions that resume it, as of [`resume_quickly`].
 pub fn awaits_itself<T: Class, Q, F>(_quick: Q, _full: F) -> SelfAwait
 where
     Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
     F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
 {
-    unsafe extern "C" fn send<T: Class, Q, F>(
-        slf: *mut ffi::PyObject,
-        value: *mut ffi::PyObject,
-        out: *mut *mut ffi::PyObject,
-    ) -> ffi::PySendResult
-    where
-        Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
-        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
-    {
-        // SAFETY: slots are called with an instance of their type; `out` is theirs to write.
-        unsafe {
-            match item::<Q>()(Inst::from_ptr(slf)) {
-                Some(Sent::Yielded(obj)) => {
-                    *out = obj.into_ptr();
-                    ffi::PySendResult::PYGEN_NEXT
-                }
-                Some(Sent::Returned(obj)) => {
-                    *out = obj.into_ptr();
-                    ffi::PySendResult::PYGEN_RETURN
-                }
-                _ => send_slot::<T, F>(slf, value, out),
-            }
-        }
-    }
-    unsafe extern "C" fn next<T: Class, Q, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
-    where
-        Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
-        F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
-    {
-        // SAFETY: as above.
-        unsafe {
-            match item::<Q>()(Inst::from_ptr(slf)) {
-                Some(Sent::Yielded(obj)) => obj.into_ptr(),
-                Some(Sent::Returned(obj)) if obj.is_none() => std::ptr::null_mut(),
-                Some(Sent::Returned(obj)) => {
-                    give::<T>(obj);
-                    std::ptr::null_mut()
-                }
-                _ => next_slot::<T, F>(slf),
-            }
-        }
-    }
     unsafe extern "C" fn itself(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
         // SAFETY: slots are called with a live object.
         unsafe { refs::up(slf) };
@@ -99,8 +75,52 @@ where
     }
     SelfAwait {
         awaits: itself,
-        next: next::<T, Q, F>,
-        send: send::<T, Q, F>,
+        next: quick_next::<T, Q, F>,
+        send: quick_send::<T, Q, F>,
+    }
+}
+
+unsafe extern "C" fn quick_send<T: Class, Q, F>(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    out: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult
+where
+    Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    // SAFETY: slots are called with an instance of their type; `out` is theirs to write.
+    unsafe {
+        match item::<Q>()(Inst::from_ptr(slf)) {
+            Some(Sent::Yielded(obj)) => {
+                *out = obj.into_ptr();
+                ffi::PySendResult::PYGEN_NEXT
+            }
+            Some(Sent::Returned(obj)) => {
+                *out = obj.into_ptr();
+                ffi::PySendResult::PYGEN_RETURN
+            }
+            _ => send_slot::<T, F>(slf, value, out),
+        }
+    }
+}
+
+unsafe extern "C" fn quick_next<T: Class, Q, F>(slf: *mut ffi::PyObject) -> *mut ffi::PyObject
+where
+    Q: for<'a> Fn(Inst<'a, T>) -> Option<Sent> + Copy + 'static,
+    F: for<'a> Fn(Inst<'a, T>, Ref<'a>) -> Sent + Copy + 'static,
+{
+    // SAFETY: as above.
+    unsafe {
+        match item::<Q>()(Inst::from_ptr(slf)) {
+            Some(Sent::Yielded(obj)) => obj.into_ptr(),
+            Some(Sent::Returned(obj)) if obj.is_none() => std::ptr::null_mut(),
+            Some(Sent::Returned(obj)) => {
+                give::<T>(obj);
+                std::ptr::null_mut()
+            }
+            _ => next_slot::<T, F>(slf),
+        }
     }
 }
 

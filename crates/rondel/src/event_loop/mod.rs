@@ -285,23 +285,31 @@ impl LoopBase {
     /// context (a task that goes on stepping) pay for it once; [`LoopBase::leave`] ends it.
     #[inline(always)]
     pub(crate) fn enter(&self, context: Ref<'_>) -> PyRes<()> {
-        if let Some(entered) = self.entered.peek() {
-            if entered.is(context) {
-                self.in_callback.set(true);
-                return Ok(());
-            }
-        }
-        // The one that is left goes last: its end may run Python code.
-        let context = context.own();
-        let left = self.entered.take().map(context::Held::new);
-        match &left {
-            None => context::enter(context.borrow())?,
-            Some(left) => context::switch(left.obj(), context.borrow())?,
-        }
-        self.entered.set(Some(context));
+        // First: the end of the context that is left may run Python code.
         self.in_callback.set(true);
+        let same = self.entered.peek().is_some_and(|one| one.is(context));
+        if same || context::switch(&self.entered, context) {
+            return Ok(());
+        }
+        self.enter_anew(context)
+    }
+
+    #[inline(never)]
+    fn enter_anew(&self, context: Ref<'_>) -> PyRes<()> {
+        let context = context.own();
+        // It goes last.
+        let left = self.entered.take().map(context::Held::new);
+        let entered = match &left {
+            None => context::enter(context.borrow()),
+            Some(left) => context::exit(left.obj()).and_then(|()| context::enter(context.borrow())),
+        };
+        if entered.is_ok() {
+            self.entered.set(Some(context));
+        } else {
+            self.in_callback.set(false);
+        }
         drop(left);
-        Ok(())
+        entered
     }
 
     /// The callback that was entered for has returned; its context may serve the next one.

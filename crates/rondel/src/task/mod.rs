@@ -359,7 +359,7 @@ pub(crate) fn create(
         // Outside a running loop its first step may never come.
         !home.is_running(),
     )?;
-    register(home, task.inst());
+    register_new(home, task.inst());
     if home.is_debug() {
         future::remember_source(task.inst().up())?;
     }
@@ -389,6 +389,12 @@ pub(crate) fn start_eagerly(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) -> P
 /// Adds a task to its loop's list, once: a stale entry would outlive the task.
 pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     unregister(task.fut());
+    register_new(home, task);
+}
+
+/// The same for a task that is in no list.
+#[inline(always)]
+fn register_new(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     let creator = home.stepping_task();
     let mut tasks = home.tasks.borrow_mut();
     let (parent, request) = creator.map_or((0, Key::NONE), |creator| {
@@ -419,6 +425,11 @@ pub(crate) fn unregister(fut: &Future) {
     let Some(home) = fut.home.peek() else { return };
     let mut tasks = home.tasks.borrow_mut();
     let at = index as usize - 1;
+    if at + 1 == tasks.len() {
+        // Most tasks are awaited where they are made, and so end before others are made.
+        tasks.pop();
+        return;
+    }
     tasks.swap_remove(at);
     if let Some(moved) = tasks.get(at) {
         moved.task.get().fut().index.set(index);
