@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from rondel import _rondel
-from rondel._pool import _run
+from rondel._pool import _run, show_name
 
 __all__ = ["EXIT_SECONDS", "LoopExecutor"]
 
@@ -69,6 +69,7 @@ class _Thread(threading.Thread):
         # Started as a daemon, which the interpreter does not join: we do, with a deadline. To the
         # program it is none, and threads that it starts are none either: they inherit this.
         self._daemonic = False
+        show_name(self.name)
         super().run()
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -258,6 +259,14 @@ async def test_it_is_a_thread_pool_executor(aio: ModuleType) -> None:
         executor.submit(divmod, 7, 0).result(PATIENCE)
     assert await loop.run_in_executor(executor, int, "8") == 8
     assert {thread.name.partition("_")[0] for thread in executor._threads} == {"asyncio"}
+
+
+async def test_the_system_lists_threads_by_their_names(runtime: Runtime) -> None:
+    if not runtime.native and sys.version_info < (3, 14):
+        pytest.skip("as the process")
+    listed = Path("/proc/thread-self/comm")
+    assert await runtime.aio.to_thread(listed.read_text) == "asyncio_0\n"
+    assert listed.read_text() != "asyncio_0\n"
 
 
 async def test_the_programs_own_executor_serves(aio: ModuleType) -> None:

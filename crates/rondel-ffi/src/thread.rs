@@ -87,12 +87,20 @@ pub(crate) fn state() -> *mut ffi::PyThreadState {
 /// The instance of `T` that runs in this thread; `None` if that is not known here.
 #[inline(always)]
 pub fn running<T: Class>() -> Option<Own<T>> {
-    // SAFETY: GIL held; what runs is alive, as `during` has a borrow of it, and of that class.
-    unsafe {
+    with_running(|running| running.map(Inst::own))
+}
+
+/// The same, lent to `work`, which is over before the run is.
+#[inline(always)]
+pub fn with_running<T: Class, R>(work: impl FnOnce(Option<Inst<'_, T>>) -> R) -> R {
+    // SAFETY: GIL held; what runs is alive, as `during` has a borrow of it until after this call, which is
+    // made within its work; and it is of that class.
+    let running = unsafe {
         let known = KNOWN.0.get();
         ((*known).thread == thread() && std::ptr::eq((*known).class, T::cell()))
-            .then(|| Inst::<T>::from_ptr((*known).running).own())
-    }
+            .then(|| Inst::<T>::from_ptr((*known).running))
+    };
+    work(running)
 }
 
 /// For the time of `work` the instance runs in this thread. `work` calls [`Mark::again`] where others may

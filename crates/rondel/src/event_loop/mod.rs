@@ -546,6 +546,15 @@ pub(crate) fn running() -> Option<Own<LoopBase>> {
     thread::running().or_else(running_by_stack)
 }
 
+/// The same, lent to `work`.
+#[inline(always)]
+pub(crate) fn with_running<R>(work: impl FnOnce(Option<Inst<'_, LoopBase>>) -> R) -> R {
+    thread::with_running(|running| match running {
+        Some(home) => work(Some(home)),
+        None => work(running_by_stack().as_ref().map(Own::inst)),
+    })
+}
+
 fn running_by_stack() -> Option<Own<LoopBase>> {
     CURRENT.with_borrow(|stack| stack.last().cloned())
 }

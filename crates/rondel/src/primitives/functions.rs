@@ -13,16 +13,27 @@ use std::ffi::CStr;
 /// `create_task(coro, *, name=None, context=None)`.
 #[inline(always)]
 fn create_task(args: Args<'_>) -> PyRes<Obj> {
-    let Some(home) = event_loop::running() else {
-        return call::call_args(stock().create_task.borrow(), &args);
+    event_loop::with_running(|home| match (home, args.get(0)) {
+        (Some(home), Some(coro)) if args.len() == 1 && args.keyword_count() == 0 => {
+            event_loop::create_task_with(home, coro, task::Options::default())
+        }
+        (home, _) => create_otherwise(home, &args),
+    })
+}
+
+/// Apart: the usual call has no options to keep.
+#[inline(never)]
+fn create_otherwise(home: Option<Inst<'_, LoopBase>>, args: &Args<'_>) -> PyRes<Obj> {
+    let Some(home) = home else {
+        return call::call_args(stock().create_task.borrow(), args);
     };
     let Some(coro) = args.get(0).filter(|_| args.len() == 1) else {
         // `create_task(coro=…)`: the loop's own method sorts the arguments out.
         let method = call::getattr(home.obj(), names().create_task.borrow())?;
-        return call::call_args(method.borrow(), &args);
+        return call::call_args(method.borrow(), args);
     };
-    let options = task::Options::from_keywords("create_task", &args, 0)?;
-    event_loop::create_task_with(home.inst(), coro, options)
+    let options = task::Options::from_keywords("create_task", args, 0)?;
+    event_loop::create_task_with(home, coro, options)
 }
 
 /// An awaitable as a future of `home`, as `ensure_future` without a loop argument.

@@ -395,21 +395,20 @@ pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
 /// The same for a task that is in no list.
 #[inline(always)]
 fn register_new(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
-    let creator = home.stepping_task();
     let mut tasks = home.tasks.borrow_mut();
-    let (parent, request) = creator.map_or((0, Key::NONE), |creator| {
-        let creator = creator.fut();
-        let listed = tasks.get((creator.index.get() as usize).wrapping_sub(1));
-        (
-            creator.id.get(),
-            listed.map_or(Key::NONE, |one| one.request),
-        )
-    });
-    tasks.push(Listed {
+    let mut listed = Listed {
         task: Weak::new(task),
-        parent,
-        request,
-    });
+        parent: 0,
+        request: Key::NONE,
+    };
+    if let Some(creator) = home.stepping_task() {
+        let creator = creator.fut();
+        listed.parent = creator.id.get();
+        if let Some(creator) = tasks.get((creator.index.get() as usize).wrapping_sub(1)) {
+            listed.request = creator.request;
+        }
+    }
+    tasks.push(listed);
     task.fut()
         .index
         .set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));

@@ -43,8 +43,8 @@ _SHORT = 2.0
 FIRST = 0.25
 # How many times what an answer took of the process's time is left to it before the next.
 _SPARED = 9
-# Events of a recording that are worth their while, and how many a step makes.
-_EVENTS, _PER_STEP = 100_000, 2
+# Events of a recording that are worth their while; a step makes one.
+_EVENTS = 100_000
 # Seconds at the end for a recording to be ended.
 _LAST = 1.0
 # Seconds that a process goes on recording if nobody ends it.
@@ -112,7 +112,7 @@ def pulse(pid: int) -> Pulse:
 
 def enough(steps: float, interval: float) -> float:
     """Seconds of a recording, at so many steps a second: many events tell no more than some."""
-    return min(interval, max(_EVENTS / (_PER_STEP * max(steps, 1.0)), 0.02))
+    return min(interval, max(_EVENTS / max(steps, 1.0), 0.02))
 
 
 def answer(
