@@ -131,6 +131,9 @@ class Browser:
         told: dict[str, Any] = {"key": key, "code": key}
         if key in KEYS:
             told["windowsVirtualKeyCode"] = KEYS[key]
+            if key == "Enter":
+                # What presses a button.
+                told["text"] = "\r"
         else:
             told["text"] = key
         self("Input.dispatchKeyEvent", type="keyDown", **told)

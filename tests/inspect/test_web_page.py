@@ -366,6 +366,31 @@ def test_requests_have_their_parts_and_their_tax(chromium: Browser, tmp_path: Pa
         assert chromium.complaints == []
 
 
+def test_a_thread_at_a_request_shows_its_stack(chromium: Browser, tmp_path: Path) -> None:
+    under_way = {**REQUEST, "state": "thread"}
+    stack = [["/srv/shelf/views.py", 12, "index"], ["/srv/<b>.py", 7, "run"]]
+    plain: dict[str, Any] = {"requests": [under_way, {**REQUEST, "id": 2, "state": "waiting"}]}
+    plain |= {"recent": [], "slow": []}
+    deep = {**plain, "requests": [{**under_way, "stack": stack}, plain["requests"][1]]}
+    with told(tmp_path, requests=plain, **{"requests stacks": deep}) as web:
+        opened(chromium, web, "#requests")
+        button = "tbody button[data-button^=stack]"
+        chromium.until(f"document.querySelectorAll('{button}').length === 1")
+        assert chromium.run("document.querySelectorAll('.frames').length") == 0
+        chromium.run(f"document.querySelector('{button}').focus()")
+        chromium.press("Enter")
+        chromium.until("document.querySelectorAll('.frames li').length === 2")
+        assert chromium.text(".frames").split("\n")[0] == "index /srv/shelf/views.py:12"
+        assert "/srv/<b>.py:7" in chromium.text(".frames")
+        # The rows are made anew with each answer: the keyboard stays where it was.
+        chromium.run("window.row = document.querySelector('tbody tr')")
+        chromium.until("!window.row.isConnected")
+        assert chromium.run("document.activeElement.getAttribute('aria-expanded')") == "true"
+        chromium.press("Enter")
+        chromium.until("document.querySelectorAll('.frames').length === 0")
+        assert chromium.complaints == []
+
+
 def test_a_process_that_tells_no_requests_is_no_failure(chromium: Browser, tmp_path: Path) -> None:
     with told(tmp_path) as web:
         opened(chromium, web, "#requests")

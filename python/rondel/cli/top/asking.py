@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rondel.cli.inspect import program
-from rondel.cli.inspect_client import InspectError, ask, processes
+from rondel.cli.inspect_client import InspectError, ask, ask_requests, processes
 from rondel.cli.top.figures import Sample, figures
 from rondel.cli.top.proc import look
 from rondel.cli.top.tasks import TaskBook
@@ -34,7 +34,6 @@ __all__ = [
     "answer",
     "enough",
     "pulse",
-    "requests",
 ]
 
 # Seconds for the counters: they are told at once, unless the process is stopped.
@@ -138,28 +137,9 @@ def answer(
             return _requests(pid, want.deep)
 
 
-def requests(pid: int, *, stacks: bool = False) -> dict[str, Any] | None:
-    """The requests, with the stacks of the threads that are at them where that is known.
-
-    None if the process's Rondel tells of none. Raises InspectError.
-    """
-    kind: str | None = None
-    for question in (*(["requests stacks"] if stacks else []), "requests", "requests now"):
-        # The last needs no GIL, and knows less.
-        if kind == "gil" and question != "requests now":
-            continue
-        try:
-            return ask(pid, question)
-        except InspectError as error:
-            kind = error.kind
-            if kind not in ("unknown", "gil"):
-                raise
-    return None
-
-
 def _requests(pid: int, deep: bool) -> tuple[Answer, float]:
     began = time.monotonic()
-    told = requests(pid, stacks=deep)
+    told = ask_requests(pid, stacks=deep)
     if told is None:
         return Answer(remark="the process's Rondel does not tell of requests"), 0.0
     cost = time.monotonic() - began

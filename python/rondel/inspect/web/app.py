@@ -6,7 +6,8 @@
     GET  /api/tasks?pid&words&state&older    the tree of a process's tasks (``groups``)
     GET  /api/members?pid&row&begin&...      the tasks of one row of it
     GET  /api/task?pid&id                    one task
-    GET  /api/requests, /api/stalls          of every process
+    GET  /api/requests?stacks                of every process; stacks=1: with those of their threads
+    GET  /api/stalls                         of every process
     POST /api/record?pid&seconds             a recording (``timeline``); answers when it is over
 
 A failure is ``{"error": TEXT}`` with a status; the text is meant for people.
@@ -157,7 +158,8 @@ class Page:
         return found
 
     async def _requests(self, query: Query) -> Any:
-        return {"processes": await self._processes.each("requests")}
+        stacks = query.get("stacks") == "1"
+        return {"processes": await self._processes.requests(stacks=stacks)}
 
     async def _stalls(self, query: Query) -> Any:
         return {"processes": await self._processes.each("stalls")}

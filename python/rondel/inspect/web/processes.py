@@ -6,11 +6,12 @@ at the page is several questions about it.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rondel.cli.inspect_client import InspectError, ask, folders
+from rondel.cli.inspect_client import InspectError, ask, ask_requests, folders
 from rondel.inspect.web.groups import Filter, Grouped
 
 __all__ = ["Processes", "Taken"]
@@ -51,9 +52,22 @@ class Processes:
     async def each(self, question: str) -> list[dict[str, Any]]:
         """The answer of every process, or its error."""
 
+        return await self._all(lambda pid: ask(pid, question, None, _SHORT))
+
+    async def requests(self, *, stacks: bool) -> list[dict[str, Any]]:
+        """The requests of every process, or its error; with their threads' stacks if wanted."""
+
+        def one(pid: int) -> dict[str, Any]:
+            told = ask_requests(pid, stacks=stacks, patience=_SHORT)
+            return {"error": "its Rondel does not tell of requests"} if told is None else told
+
+        return await self._all(one)
+
+    async def _all(self, work: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
         async def one(pid: int) -> dict[str, Any]:
             try:
-                answer = await self.ask(pid, question, _SHORT)
+                async with self._turns:
+                    answer = await asyncio.to_thread(work, pid)
             except InspectError as error:
                 answer = {"error": str(error)}
             return {**answer, "pid": pid, "program": _program(pid)}

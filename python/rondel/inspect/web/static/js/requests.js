@@ -4,6 +4,7 @@
 import { ask } from "./api.js";
 import { fill, h } from "./dom.js";
 import { count, percent, seconds } from "./format.js";
+import { frames } from "./stack.js";
 
 const SHOWN = 200;
 const FALLING = 40; // of a waterfall
@@ -14,6 +15,7 @@ export class RequestsView {
     this.title = "Requests";
     this.shown = shown;
     this.under = 0;
+    this.open = new Set(); // requests whose thread's stack is shown
     this.search = h("input", { type: "search", placeholder: "Path, view, method, status", "aria-label": "Filter requests", oninput: () => this.draw() });
     this.order = h(
       "select",
@@ -59,11 +61,13 @@ export class RequestsView {
   state() {}
 
   async refresh() {
-    const answer = await ask("requests");
+    const answer = await ask("requests", this.open.size ? { stacks: 1 } : {});
     this.told = answer.processes.some((one) => !one.error);
     this.why = answer.processes.map((one) => one.error).find(Boolean);
     this.all = answer.processes.flatMap(read);
-    this.under = this.all.filter((request) => request.runs).length;
+    const under = new Set(this.all.filter((request) => request.runs).map(key));
+    this.under = under.size;
+    for (const one of this.open) if (!under.has(one)) this.open.delete(one);
     this.draw();
   }
 
@@ -81,7 +85,10 @@ export class RequestsView {
     const cut = found.length > shown.length ? `${shown.length} of ${count(found.length)}` : "";
     this.sum.textContent = falls && shown.length ? `${cut} the last ${seconds(whole)}` : cut;
     this.tax(found);
-    fill(this.body, shown.map((one) => this.row(one, whole, falls)));
+    const held = this.body.contains(document.activeElement) ? document.activeElement.dataset.button : "";
+    fill(this.body, shown.flatMap((one) => [this.row(one, whole, falls), this.stack(one)]));
+    // Rows are made anew: who is on a button by the keyboard stays there.
+    if (held) [...this.body.querySelectorAll("button")].find((one) => one.dataset.button === held)?.focus();
     this.table.hidden = !shown.length;
     this.none.hidden = Boolean(shown.length);
     if (!shown.length) fill(this.none, this.nothing(words));
@@ -128,10 +135,31 @@ export class RequestsView {
       h("td", { class: "right" }, seconds(one.time)),
       h("td", { class: "right" }, one.hops ?? "–"),
       h("td", null, h("div", { class: "fall", role: "img", "aria-label": told, title: told }, falls && part("blank", whole - one.since), part("hop", hop), part("thread", thread), part("rest", rest))),
-      h("td", null, one.task && one.runs ? h("button", { type: "button", class: "link", onclick: () => this.shown.openTask(one.pid, one.task) }, "task") : ""),
+      h(
+        "td",
+        null,
+        one.task && one.runs ? h("button", { type: "button", class: "link", "data-button": `task ${key(one)}`, onclick: () => this.shown.openTask(one.pid, one.task) }, "task") : "",
+        " ",
+        one.runs && one.state === "thread" ? h("button", { type: "button", class: "link", "data-button": `stack ${key(one)}`, "aria-expanded": String(this.open.has(key(one))), onclick: () => this.toggle(one) }, "stack") : "",
+      ),
     );
   }
+
+  // The stack of the thread that is at a request, in a row of its own.
+  stack(one) {
+    if (!one.runs || !this.open.has(key(one)) || one.state !== "thread") return null;
+    const told = one.stack && one.stack.length ? frames(one.stack) : h("span", { class: "soft" }, one.stack ? "No stack could be taken." : "Asking …");
+    return h("tr", { class: "inner" }, h("td", { colspan: "8" }, told));
+  }
+
+  toggle(one) {
+    if (!this.open.delete(key(one))) this.open.add(key(one));
+    this.draw();
+    this.refresh().catch(() => {});
+  }
 }
+
+const key = (one) => `${one.pid}:${one.id}`;
 
 const STATES = { queued: "ready", loop: "running", thread: "running", waiting: "waiting" };
 

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { fill, h } from "./dom.js";
 import { seconds } from "./format.js";
+import { frames } from "./stack.js";
 
 export class StallsView {
   constructor(shown) {
@@ -42,8 +43,6 @@ export class StallsView {
   }
 
   card(stall, many) {
-    const end = stall.stack.findIndex((frame) => frame[2] === "EventLoop.run_forever");
-    const frames = end < 0 ? stall.stack : stall.stack.slice(0, end);
     const who = stall.name === null || stall.name === undefined ? "a callback" : `task ${stall.name}`;
     const task = stall.task && h("button", { type: "button", class: "link", onclick: () => this.shown.openTask(stall.pid, stall.task) }, who);
     return h(
@@ -59,13 +58,7 @@ export class StallsView {
         stall.count > 1 && h("span", { class: "soft" }, `the longest of ${stall.count}`),
       ),
       h("p", { class: "soft" }, `${new Date(stall.at * 1000).toLocaleString()}${many ? `, process ${stall.pid}` : ""}${this.request(stall)}`),
-      h(
-        "ol",
-        { "aria-label": "Stack, innermost first" },
-        frames.map(([file, line, name]) => {
-          return h("li", null, name, file === "<native>" ? "" : h("span", null, `  ${file}:${line}`));
-        }),
-      ),
+      frames(stall.stack),
     );
   }
 
