@@ -7,7 +7,7 @@ from typing import Any
 
 from rondel.cli.top.asking import News, Want, Watcher
 from rondel.cli.top.tasks import TaskBook
-from tests.support import PATIENCE
+from tests.cli.support import PATIENCE
 
 __all__ = ["TOLD", "Watched", "book", "task", "watching"]
 

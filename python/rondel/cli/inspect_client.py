@@ -156,25 +156,21 @@ def _line(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def ask_requests(
-    pid: int, *, stacks: bool = False, patience: float = PATIENCE
-) -> dict[str, Any] | None:
+def ask_requests(pid: int, *, stacks: bool = False, patience: float = PATIENCE) -> dict[str, Any]:
     """A process's requests, with the stacks of the threads that are at them where that is known.
 
-    None if its Rondel tells of none. Raises ``InspectError``.
+    Raises ``InspectError``: "unknown" if its Rondel tells of none.
     """
-    kind: str | None = None
-    for question in (*(["requests stacks"] if stacks else []), "requests", "requests now"):
-        # The last needs no GIL, and knows less.
-        if kind == "gil" and question != "requests now":
-            continue
+    for question in (*(["requests stacks"] if stacks else []), "requests"):
         try:
             return ask(pid, question, None, patience)
         except InspectError as error:
-            kind = error.kind
-            if kind not in ("unknown", "gil"):
+            if error.kind == "gil":
+                break
+            if error.kind != "unknown":
                 raise
-    return None
+    # It needs no GIL, and knows less.
+    return ask(pid, "requests now", None, patience)
 
 
 def _explain(pid: int, answer: dict[str, Any]) -> str:

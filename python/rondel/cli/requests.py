@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rondel.cli.inspect import add_pid, guarded, parser_for, short, write
-from rondel.cli.inspect_client import InspectError, ask
+from rondel.cli.inspect_client import ask_requests
 from rondel.inspect._model import Request, read_ended, read_requests
 
 __all__ = ["requests"]
@@ -60,17 +60,8 @@ def requests(arguments: list[str]) -> int:
     return guarded("requests", lambda: _requests(options))
 
 
-def _ask(options: argparse.Namespace) -> dict[str, Any]:
-    try:
-        return ask(options.pid, "requests stacks" if options.stacks else "requests")
-    except InspectError as error:
-        if error.kind != "gil":
-            raise
-        return ask(options.pid, "requests now")
-
-
 def _requests(options: argparse.Namespace) -> int:
-    data = _ask(options)
+    data = ask_requests(options.pid, stacks=options.stacks)
     least = options.slow or 0.0
     if options.json:
         for kind, seconds in (("requests", "age"), ("recent", "seconds"), ("slow", "seconds")):

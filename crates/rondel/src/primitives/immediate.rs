@@ -75,22 +75,23 @@ pub(super) fn done() -> PyRes<Obj> {
 /// Where there is nothing to enter. Moves pointers, and no more: no panic.
 #[inline(always)]
 fn quickly(slf: Inst<'_, Immediate>) -> Option<Sent> {
-    if !slf.timeout.is_none() {
-        return None;
-    }
-    let value = slf.value.take();
-    Some(Sent::Returned(value.unwrap_or_else(Obj::none)))
+    slf.timeout.is_none().then(|| given(slf))
 }
 
 #[inline(always)]
 fn resume(slf: Inst<'_, Immediate>, _value: Ref<'_>) -> Sent {
-    match slf.timeout.take() {
-        Some(timeout) => match timeout::enter(timeout) {
-            Ok(timeout) => Sent::Returned(timeout.into_obj()),
-            Err(raised) => Sent::Raised(raised),
-        },
-        None => Sent::Returned(slf.value.take().unwrap_or_else(Obj::none)),
+    let Some(timeout) = slf.timeout.take() else {
+        return given(slf);
+    };
+    match timeout::enter(timeout) {
+        Ok(timeout) => Sent::Returned(timeout.into_obj()),
+        Err(raised) => Sent::Raised(raised),
     }
+}
+
+#[inline(always)]
+fn given(slf: Inst<'_, Immediate>) -> Sent {
+    Sent::Returned(slf.value.take().unwrap_or_else(Obj::none))
 }
 
 fn send(slf: Inst<'_, Immediate>, value: Ref<'_>) -> PyRes<Obj> {

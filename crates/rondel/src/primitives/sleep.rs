@@ -153,11 +153,12 @@ fn resume(slf: Inst<'_, Sleep>, sent: Ref<'_>) -> Sent {
         return sent;
     }
     match slf.stage.get() {
-        Stage::Created | Stage::Offered | Stage::Waiting => begin(slf),
         Stage::Delegated => delegate(slf, sent),
         Stage::Over => {
             Sent::Raised(Builtin::Runtime.raise("cannot reuse already awaited coroutine"))
         }
+        // Created, and has a delay: `quickly` answers what is left.
+        _ => begin(slf),
     }
 }
 

@@ -424,14 +424,11 @@ pub(crate) fn unregister(fut: &Future) {
     let Some(home) = fut.home.peek() else { return };
     let mut tasks = home.tasks.borrow_mut();
     let at = index as usize - 1;
-    if at + 1 == tasks.len() {
-        // Most tasks are awaited where they are made, and so end before others are made.
-        tasks.pop();
-        return;
-    }
-    tasks.swap_remove(at);
-    if let Some(moved) = tasks.get(at) {
-        moved.task.get().fut().index.set(index);
+    let last = tasks.pop();
+    // Most tasks are awaited where they are made, and so are the last one themselves when they end.
+    if let (Some(place), Some(last)) = (tasks.get_mut(at), last) {
+        last.task.get().fut().index.set(index);
+        *place = last;
     }
 }
 

@@ -17,8 +17,8 @@ import time
 from typing import Any
 
 from rondel.cli.inspect import guarded, parser_for, pattern, program
-from rondel.cli.inspect_client import InspectError, ask_requests, processes
-from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse
+from rondel.cli.inspect_client import InspectError, processes
+from rondel.cli.top.asking import FIRST, Ended, Failed, Found, News, answer, enough, pulse, requests
 from rondel.cli.top.proc import look
 from rondel.cli.top.state import State
 from rondel.cli.top.view import Question
@@ -216,7 +216,7 @@ def _view(state: State) -> list[News]:
 
 def _object(state: State) -> dict[str, Any]:
     assert state.figures is not None and state.pid is not None
-    now = ask_requests(state.pid)
+    now = requests(state.pid)
     return {
         "v": 1,
         "pid": state.pid,

@@ -34,6 +34,7 @@ __all__ = [
     "answer",
     "enough",
     "pulse",
+    "requests",
 ]
 
 # Seconds for the counters: they are told at once, unless the process is stopped.
@@ -137,9 +138,22 @@ def answer(
             return _requests(pid, want.deep)
 
 
+def requests(pid: int, *, stacks: bool = False) -> dict[str, Any] | None:
+    """The requests, as of ``ask_requests``; None if the process's Rondel tells of none.
+
+    Raises InspectError.
+    """
+    try:
+        return ask_requests(pid, stacks=stacks)
+    except InspectError as error:
+        if error.kind != "unknown":
+            raise
+        return None
+
+
 def _requests(pid: int, deep: bool) -> tuple[Answer, float]:
     began = time.monotonic()
-    told = ask_requests(pid, stacks=deep)
+    told = requests(pid, stacks=deep)
     if told is None:
         return Answer(remark="the process's Rondel does not tell of requests"), 0.0
     cost = time.monotonic() - began

@@ -56,12 +56,7 @@ class Processes:
 
     async def requests(self, *, stacks: bool) -> list[dict[str, Any]]:
         """The requests of every process, or its error; with their threads' stacks if wanted."""
-
-        def one(pid: int) -> dict[str, Any]:
-            told = ask_requests(pid, stacks=stacks, patience=_SHORT)
-            return {"error": "its Rondel does not tell of requests"} if told is None else told
-
-        return await self._all(one)
+        return await self._all(lambda pid: ask_requests(pid, stacks=stacks, patience=_SHORT))
 
     async def _all(self, work: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
         async def one(pid: int) -> dict[str, Any]:
