@@ -31,6 +31,20 @@ async def test_a_block_that_is_too_slow_raises_timeout_error(aio: ModuleType) ->
     await aio.sleep(0)
 
 
+async def test_deadlines_count_from_the_call_and_never_go_back(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    last = 0.0
+    end = loop.time() + 0.05
+    while (before := loop.time()) < end:
+        for _ in range(20):
+            when = aio.timeout(5).when()
+            assert before <= when - 5 + 1e-8, "earlier than the call"
+            assert when >= last
+            last = when
+        # A native clock may be some hundred nanoseconds ahead of what a later reading finds.
+        assert last - 5 <= loop.time() + 1e-6, "later than the call"
+
+
 async def test_timeout_error_is_the_built_in_one(aio: ModuleType) -> None:
     assert aio.TimeoutError is TimeoutError
 

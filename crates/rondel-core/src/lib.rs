@@ -15,6 +15,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`clock`] | nanoseconds of `CLOCK_MONOTONIC`, Python's `time.monotonic()` |
+//! | [`reckoning`] | the time between two readings of the clock, by a counter that is cheaper |
 //! | [`timers`] | values in exact (deadline, insertion) order; the loop has one set for Python's timers, the driver another for its futures' |
 //! | [`wake`] | the wake-up protocol and the proof that no wake-up is lost |
 //! | [`inbox`] | lists of work from other threads |
@@ -38,6 +39,7 @@ pub mod inbox;
 pub mod inspect;
 pub mod io;
 pub mod pool;
+pub mod reckoning;
 pub mod sharing;
 pub mod sleep;
 mod slots;

@@ -45,6 +45,7 @@ pub mod private;
 mod refs;
 pub mod ssl;
 pub mod thread;
+pub mod ticks;
 pub mod value;
 pub mod weak;
 mod window;

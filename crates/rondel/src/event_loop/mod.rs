@@ -573,15 +573,17 @@ pub(crate) fn current_task(home: Inst<'_, LoopBase>) -> PyRes<Option<Obj>> {
 /// Whether a native task of a running Rondel loop is what takes a step right now.
 #[inline(always)]
 pub(crate) fn steps_native_task() -> PyRes<bool> {
-    let Some(home) = running() else {
-        return Ok(false);
-    };
-    if home.current.is_none() || !home.current_published.get() {
-        return Ok(!home.current.is_none());
-    }
-    // A stock eager task may be running inside the native one.
-    Ok(match (current_task(home.inst())?, home.current.peek()) {
-        (Some(a), Some(b)) => a.borrow().is(b),
-        _ => false,
+    with_running(|running| {
+        let Some(home) = running else {
+            return Ok(false);
+        };
+        if home.current.is_none() || !home.current_published.get() {
+            return Ok(!home.current.is_none());
+        }
+        // A stock eager task may be running inside the native one.
+        Ok(match (current_task(home)?, home.current.peek()) {
+            (Some(a), Some(b)) => a.borrow().is(b),
+            _ => false,
+        })
     })
 }

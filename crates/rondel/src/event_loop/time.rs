@@ -9,24 +9,60 @@
 //!
 //! What a loop without one pays: a load and a branch where the clock is read, and a branch where it
 //! would wait. All of it runs with the GIL held.
+//!
+//! From what instant a delay counts (`timeout(10)`, `sleep(10)`) is told by the processor's counter between
+//! two readings of the clock, where the kernel trusts it: `rondel_core::reckoning`. `loop.time()` and what
+//! decides whether a timer is due read the clock itself.
 
 use super::attention::reason;
 use super::{CURRENT, LoopBase, NEAR, seconds_to_ns};
 use rondel_core::clock;
-use rondel_ffi::{Inst, Obj, PyRes};
+use rondel_core::reckoning::{Reading, Reckoning};
+use rondel_ffi::{Inst, Obj, PyRes, ticks};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a loop of this process has ever had a virtual clock.
 static ANY_VIRTUAL: AtomicBool = AtomicBool::new(false);
 
-/// The present instant of the running loop, in nanoseconds.
+/// Tells the time between two readings of the clock. Used with the GIL held.
+static RECKONING: Reckoning = Reckoning::new();
+
+/// The present instant of the running loop, in nanoseconds; up to 100 ns late, never early.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
+    if ANY_VIRTUAL.load(Ordering::Relaxed) {
+        return now_of_running();
+    }
+    let told = RECKONING
+        .can_tell()
+        .then(|| RECKONING.at(ticks::read()))
+        .flatten();
+    told.unwrap_or_else(read)
+}
+
+/// The same, read from the clock.
+#[inline(always)]
+fn exact() -> u64 {
     if ANY_VIRTUAL.load(Ordering::Relaxed) {
         now_of_running()
     } else {
         clock::now()
     }
+}
+
+/// Reads the clock, so that the time after it can be told.
+#[cold]
+#[inline(never)]
+fn read() -> u64 {
+    if !ticks::trusted() {
+        return clock::now();
+    }
+    let (before, clock, after) = (ticks::read(), clock::now(), ticks::read());
+    RECKONING.take(Reading {
+        before,
+        clock,
+        after,
+    })
 }
 
 /// [`now`] in seconds.
@@ -43,7 +79,7 @@ pub(crate) fn ahead(when: f64) -> Option<u64> {
     let deadline = seconds_to_ns(when);
     let far =
         !ANY_VIRTUAL.load(Ordering::Relaxed) && deadline > clock::coarse().saturating_add(NEAR);
-    let over = !far && when <= now_seconds();
+    let over = !far && when <= in_seconds(exact());
     (!over).then_some(deadline)
 }
 

@@ -330,20 +330,25 @@ pub(super) fn enter(slf: Own<Timeout>) -> PyRes<Own<Timeout>> {
     if slf.stage.get() != Stage::Created || slf.other.is_some() {
         return Err(Builtin::Runtime.raise("Timeout has already been entered"));
     }
-    let running = event_loop::running();
-    let current = match &running {
-        Some(home) => event_loop::current_task(home.inst())?,
-        None => None,
-    };
-    let task = current.and_then(|task| task.into_cast::<Task>().ok());
-    let (Some(home), Some(task)) = (running, task) else {
-        return enter_other(slf);
+    let entered = event_loop::with_running(|running| match running {
+        Some(home) => enter_on(slf.inst(), home),
+        None => Ok(false),
+    })?;
+    if entered { Ok(slf) } else { enter_other(slf) }
+}
+
+/// Whether the loop's current task is one of ours, which has entered it then.
+#[inline(always)]
+fn enter_on(slf: Inst<'_, Timeout>, home: Inst<'_, LoopBase>) -> PyRes<bool> {
+    let current = event_loop::current_task(home)?;
+    let Some(task) = current.and_then(|task| task.into_cast::<Task>().ok()) else {
+        return Ok(false);
     };
     slf.stage.set(Stage::Entered);
     slf.cancelling.set(task.cancels.get());
     slf.task.set(Some(task));
-    set_alarm(slf.inst(), home.inst())?;
-    Ok(slf)
+    set_alarm(slf, home)?;
+    Ok(true)
 }
 
 #[cold]

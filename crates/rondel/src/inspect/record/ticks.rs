@@ -1,55 +1,32 @@
-//! The recorder's clock: the processor's own counter where the kernel trusts it, as reading it costs less
-//! than half of what reading the system's clock does (9.6 against 23 ns where it was measured).
-//!
-//! Linux keeps time by the counter only after it has seen that it runs at one rate, in step on all
-//! processors, asleep or not; where it has chosen another source, the system's clock is read. The rate is
-//! not asked for: both clocks are read when a recording begins and when it ends, and what lies between is
-//! in proportion.
+//! The recorder's clock: the processor's own counter where the kernel trusts it (`rondel_ffi::ticks`). Both
+//! clocks are read when a recording begins and when it ends, and what lies between is in proportion.
 
 use rondel_core::clock;
-#[cfg(target_arch = "x86_64")]
-use std::sync::OnceLock;
+use rondel_ffi::ticks;
 
 /// Which counter is read. All ticks of a recording are of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Counter {
     /// Nanoseconds of the loops' clock.
     System,
-    #[cfg(target_arch = "x86_64")]
     Processor,
 }
 
 impl Counter {
     /// The best that this machine has.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn choose() -> Counter {
-        static CHOSEN: OnceLock<Counter> = OnceLock::new();
-        *CHOSEN.get_or_init(Counter::trusted)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn trusted() -> Counter {
-        const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-        match std::fs::read_to_string(SOURCE) {
-            Ok(source) if source.trim() == "tsc" => Counter::Processor,
-            _ => Counter::System,
+        if ticks::trusted() {
+            Counter::Processor
+        } else {
+            Counter::System
         }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn choose() -> Counter {
-        Counter::System
     }
 
     #[inline(always)]
     pub(super) fn read(self) -> u64 {
         match self {
             Counter::System => clock::now(),
-            // SAFETY: every x86-64 processor has the instruction, and Linux leaves it to processes (one
-            // that has forbidden it to itself by prctl(PR_SET_TSC) could not read the system's clock
-            // either, which uses it).
-            #[cfg(target_arch = "x86_64")]
-            Counter::Processor => unsafe { core::arch::x86_64::_rdtsc() },
+            Counter::Processor => ticks::read(),
         }
     }
 }
@@ -102,7 +79,6 @@ impl Scale {
         let ratio = match counter {
             Counter::System => 1.0,
             _ if ticks == 0 => 1.0,
-            #[cfg(target_arch = "x86_64")]
             Counter::Processor => {
                 to.nanoseconds.saturating_sub(from.nanoseconds) as f64 / ticks as f64
             }
