@@ -1,7 +1,7 @@
 //! The loop's native methods: scheduling, creation of futures and tasks, state.
 
 use super::attention::reason;
-use super::{CURRENT, Due, LoopBase, Ready, current_task, fds, seconds_to_ns, time, turn};
+use super::{CURRENT, Due, LoopBase, Ready, current, current_task, fds, seconds_to_ns, time, turn};
 use crate::consts::{names, stock};
 use crate::net::claims;
 use crate::{future, handle, pool, task};
@@ -503,7 +503,7 @@ pub(crate) fn build() -> PyRes<Obj> {
                 set_slow_callback,
             ),
         ])
-        .with(method::hash::<LoopBase, _>(turn::hash))
+        .with(method::hash::<LoopBase, _>(current::hash))
         .build()?;
     crate::net::sock::add_to(class.borrow())?;
     Ok(class)

@@ -8,21 +8,26 @@
 //!
 //! No `RefCell` of the loop is borrowed while Python code can run (dropping a reference included).
 //!
-//! * `turn`: running the loop. `methods`: `call_soon` and its kin. `fds`: descriptors' watchers.
+//! * `turn`: running the loop, by turns of a `poll`, timers and a `batch`. `current`: the current task.
+//! * `methods`: `call_soon` and its kin. `fds`: descriptors' watchers.
 //! * `registrations`: those of native transports.
 //! * `time`: the loop's clock, which tests make virtual.
 
 mod attention;
+mod batch;
+mod current;
 mod fds;
 mod methods;
+mod poll;
 mod registrations;
 mod time;
 mod turn;
 
+pub(crate) use current::{begin_step, end_step, publish};
 pub(crate) use fds::{Side, descriptor, unwatch, watch};
 pub(crate) use methods::{add_deadline, build, create_task_with, debug_checks};
 pub(crate) use time::{ahead, now, now_seconds};
-pub(crate) use turn::{begin_step, end_step, forked, publish};
+pub(crate) use turn::forked;
 
 use crate::future::Future;
 use crate::handle::Handle;

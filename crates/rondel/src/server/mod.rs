@@ -24,9 +24,10 @@
 //!   what is counted for metrics.
 //! * `file_watch`: which files a developer changes.
 //! * `secure`: TLS: what it is set up by, and what applications are told of it.
-//! * `control`: `serve_http` and the server object that Python stops.
+//! * `control`: `serve_http` and the server object that Python stops; `arguments`: what it is given.
 
 mod access;
+mod arguments;
 mod awaitable;
 mod blocking;
 mod bounds;

@@ -3,16 +3,21 @@
 //! One payload serves both types. A handle sits on the ready queue or in the timers, which own it;
 //! it owns nothing of the loop but a reference. After it has run it lets go of the callback, so a
 //! handle kept by the user keeps nothing else alive. Watchers of descriptors run many times.
+//!
+//! Here are the payload, its making and its run; `methods` has what Python sees. With the GIL held.
+
+mod methods;
+
+pub(crate) use methods::{build, cancel_handle, context_keyword};
 
 use crate::consts::names;
 use crate::event_loop::{self, Due, LoopBase};
 use crate::future::{self, call_handler_in_except};
 use rondel_core::timers::TimerKey;
-use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit, alloc_with, track};
+use rondel_ffi::class::{ObjCell, OwnCell, Visit, alloc_with, track};
 use rondel_ffi::context::{ContextCell, Held};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
-use rondel_ffi::method::{self, Args, Comparison, Unary};
 use rondel_ffi::{
     Class, ClassCell, Extends, Inst, Obj, Own, PyRes, Raised, Ref, call, context, value,
 };
@@ -397,202 +402,6 @@ fn describe_callback(handle: Inst<'_, Handle>) -> PyRes<String> {
         &[callback.borrow(), handle.args_tuple()?.borrow()],
     )?;
     value::str_text(text.borrow())
-}
-
-fn cancel(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    if !slf.cancelled.replace(true) {
-        if let (Some(key), Some(home)) = (slf.timer.take(), slf.home.get()) {
-            let due = home.cancel_timer(key);
-            drop(due);
-        }
-        slf.release();
-    }
-    Ok(Obj::none())
-}
-
-/// Cancels natively.
-pub(crate) fn cancel_handle(handle: Inst<'_, Handle>) -> PyRes<()> {
-    let _none = cancel(handle)?;
-    Ok(())
-}
-
-fn cancelled(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(Obj::bool(slf.cancelled.get()))
-}
-
-fn when(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    value::float(slf.when.get())
-}
-
-/// `handle._run()`: for callers that schedule handles themselves. It may be called inside another
-/// callback, and in any thread: the context that the loop has entered for its own is left alone.
-fn run_method(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    let (Some(home), Some(callback), Some(context), false) = (
-        slf.home.get(),
-        slf.callback.get(),
-        slf.context()?,
-        slf.cancelled.get(),
-    ) else {
-        return Ok(Obj::none());
-    };
-    let args = slf.args_tuple()?;
-    let result = context::enter(context.borrow()).and_then(|()| {
-        let result = call::call_tuple(callback.borrow(), args.borrow(), None);
-        let pending = result.map_err(Raised::fetch);
-        context::exit(context.borrow())?;
-        pending.map_err(|exc| err::raise_instance(exc.borrow()))
-    });
-    if let Err(raised) = result {
-        failed(home.inst(), slf, raised)?;
-    }
-    Ok(Obj::none())
-}
-
-fn get_context(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf.context()?.unwrap_or_else(Obj::none))
-}
-
-fn get_callback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf.callback.get().unwrap_or_else(Obj::none))
-}
-
-fn get_args(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    if slf.callback.is_none() {
-        Ok(Obj::none())
-    } else {
-        slf.args_tuple()
-    }
-}
-
-fn get_loop(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf
-        .home
-        .peek()
-        .map_or_else(Obj::none, |home| home.obj().own()))
-}
-
-fn get_source_traceback(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(slf.source_traceback.get().unwrap_or_else(Obj::none))
-}
-
-fn get_scheduled(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    Ok(Obj::bool(slf.timer.get().is_some()))
-}
-
-fn repr(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    repr_of(slf, "Handle", "")
-}
-
-fn repr_timer(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    let when = format!(" when={}", slf.when.get());
-    repr_of(slf, "TimerHandle", &when)
-}
-
-fn repr_of(slf: Inst<'_, Handle>, class: &str, when: &str) -> PyRes<Obj> {
-    let cancelled = if slf.cancelled.get() {
-        " cancelled"
-    } else {
-        ""
-    };
-    let callback = if slf.callback.is_none() {
-        String::new()
-    } else {
-        format!(" {}", describe_callback(slf)?)
-    };
-    value::str(&format!("<{class}{cancelled}{when}{callback}>"))
-}
-
-/// Timers order by time, as asyncio's do; equal ones also have the same callback and arguments.
-fn compare(slf: Inst<'_, TimerHandle>, other: Ref<'_>, op: Comparison) -> PyRes<Option<bool>> {
-    let Some(other) = other.exact::<TimerHandle>() else {
-        return Ok(None);
-    };
-    let (a, b) = (slf.up::<Handle>(), other.up::<Handle>());
-    let (x, y) = (a.when.get(), b.when.get());
-    let equal = || -> PyRes<bool> {
-        let same = |p: Obj, q: Obj| p.borrow().equals(q.borrow());
-        Ok(x == y
-            && a.cancelled.get() == b.cancelled.get()
-            && same(get_callback(a)?, get_callback(b)?)?
-            && same(get_args(a)?, get_args(b)?)?)
-    };
-    Ok(Some(match op {
-        Comparison::Less => x < y,
-        Comparison::Greater => x > y,
-        Comparison::LessEqual => x < y || equal()?,
-        Comparison::GreaterEqual => x > y || equal()?,
-        Comparison::Equal => equal()?,
-        Comparison::NotEqual => !equal()?,
-    }))
-}
-
-fn hash(slf: Inst<'_, TimerHandle>) -> isize {
-    slf.up::<Handle>().when.get().to_bits() as isize
-}
-
-fn common<T: Class>(builder: TypeBuilder<T>) -> TypeBuilder<T> {
-    builder
-        .methods([
-            method::noargs::<Handle, _>(c"cancel", c"Cancel the callback.", cancel),
-            method::noargs::<Handle, _>(
-                c"cancelled",
-                c"Return True if the callback was cancelled.",
-                cancelled,
-            ),
-            method::noargs::<Handle, _>(
-                c"get_context",
-                c"Return the contextvars.Context of the callback.",
-                get_context,
-            ),
-            method::noargs::<Handle, _>(c"_run", c"Run the callback in its context.", run_method),
-        ])
-        .properties([
-            method::getter::<Handle, _>(c"_callback", get_callback),
-            method::getter::<Handle, _>(c"_args", get_args),
-            method::getter::<Handle, _>(c"_context", get_context),
-            method::getter::<Handle, _>(c"_loop", get_loop),
-            method::getter::<Handle, _>(c"_source_traceback", get_source_traceback),
-            method::getter::<Handle, _>(c"_cancelled", |slf: Inst<'_, Handle>| cancelled(slf)),
-        ])
-        .weakrefs()
-}
-
-/// `rondel.Handle` and `rondel.TimerHandle`.
-pub(crate) fn build() -> PyRes<[Obj; 2]> {
-    let handle = common(TypeBuilder::<Handle>::new(c"rondel.Handle"))
-        .doc(c"A scheduled callback (Python docs: Callback Handles).")
-        .with(method::unary::<Handle, _>(Unary::Repr, repr))
-        .build()?;
-    let timer = common(TypeBuilder::<TimerHandle>::new(c"rondel.TimerHandle"))
-        .doc(c"A callback scheduled for a time of the loop's clock, in seconds.")
-        .method(method::noargs::<Handle, _>(
-            c"when",
-            c"Return the scheduled time, in seconds.",
-            when,
-        ))
-        .with(method::compare::<TimerHandle, _>(compare))
-        .with(method::hash::<TimerHandle, _>(hash))
-        .property(method::getter::<Handle, _>(c"_when", when))
-        .property(method::getter::<Handle, _>(c"_scheduled", get_scheduled))
-        .with(method::unary::<Handle, _>(Unary::Repr, repr_timer))
-        .build()?;
-    Ok([handle, timer])
-}
-
-/// Takes `context=` out of a scheduling call's keywords.
-pub(crate) fn context_keyword<'a>(func: &str, args: &Args<'a>) -> PyRes<Option<Ref<'a>>> {
-    let mut context = None;
-    for i in 0..args.keyword_count() {
-        let (name, value) = args.keyword(i);
-        if !value::str_is(name, names().context.borrow()) {
-            let name = value::str_text(name)?;
-            return Err(Builtin::Type.raise(&format!(
-                "{func}() got an unexpected keyword argument '{name}'"
-            )));
-        }
-        context = value.not_none();
-    }
-    Ok(context)
 }
 
 /// Whether a set exception ends the loop instead of going to the exception handler.
