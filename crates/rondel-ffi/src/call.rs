@@ -223,6 +223,14 @@ pub fn import(name: &std::ffi::CStr) -> PyRes<Obj> {
     unsafe { Obj::from_owned(ffi::PyImport_ImportModule(name.as_ptr())) }
 }
 
+/// `from module import name`.
+pub fn import_from(module: &std::ffi::CStr, name: &std::ffi::CStr) -> PyRes<Obj> {
+    getattr(
+        import(module)?.borrow(),
+        crate::value::intern(name)?.borrow(),
+    )
+}
+
 /// `obj.send(None)`, without the StopIteration exception when the object can do without.
 #[inline(always)]
 pub fn send_none(coro: Ref<'_>) -> Sent {

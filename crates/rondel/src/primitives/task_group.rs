@@ -7,9 +7,9 @@
 use crate::consts::names;
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, AsFuture, Callback, Future, State};
+use crate::sync::fields;
 use crate::task::{self, Task};
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit};
-use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args};
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Ref, call, value};
 use std::cell::Cell;
@@ -115,27 +115,8 @@ pub(crate) fn child_done(slf: Own<TaskGroup>, child: Own<Future>) -> PyRes<()> {
     Ok(())
 }
 
-fn set_obj(cell: &ObjCell, value: Option<Ref<'_>>) -> PyRes<()> {
-    cell.set(value.and_then(Ref::not_none).map(Ref::own));
-    Ok(())
-}
-
-fn set_flag(cell: &Cell<bool>, value: Option<Ref<'_>>) -> PyRes<()> {
-    let Some(value) = value else {
-        return Err(Builtin::Attribute.raise("cannot delete attribute"));
-    };
-    cell.set(value.truthy()?);
-    Ok(())
-}
-
-type Group<'a> = Inst<'a, TaskGroup>;
-type Given<'a> = Option<Ref<'a>>;
-
 /// `_rondel.TaskGroupBase`.
 pub(crate) fn build() -> PyRes<Obj> {
-    fn show(cell: &ObjCell) -> PyRes<Obj> {
-        Ok(cell.get().unwrap_or_else(Obj::none))
-    }
     TypeBuilder::<TaskGroup>::new(c"rondel._rondel.TaskGroupBase")
         .subclassable()
         .method(method::fast::<TaskGroup, _>(
@@ -144,36 +125,12 @@ pub(crate) fn build() -> PyRes<Obj> {
             create_task,
         ))
         .properties([
-            method::property::<TaskGroup, _, _>(
-                c"_tasks",
-                |s: Group<'_>| show(&s.tasks),
-                |s: Group<'_>, v: Given<'_>| set_obj(&s.tasks, v),
-            ),
-            method::property::<TaskGroup, _, _>(
-                c"_loop",
-                |s: Group<'_>| show(&s.loop_),
-                |s: Group<'_>, v: Given<'_>| set_obj(&s.loop_, v),
-            ),
-            method::property::<TaskGroup, _, _>(
-                c"_on_completed_fut",
-                |s: Group<'_>| show(&s.on_completed),
-                |s: Group<'_>, v: Given<'_>| set_obj(&s.on_completed, v),
-            ),
-            method::property::<TaskGroup, _, _>(
-                c"_entered",
-                |s: Group<'_>| Ok(Obj::bool(s.entered.get())),
-                |s: Group<'_>, v: Given<'_>| set_flag(&s.entered, v),
-            ),
-            method::property::<TaskGroup, _, _>(
-                c"_exiting",
-                |s: Group<'_>| Ok(Obj::bool(s.exiting.get())),
-                |s: Group<'_>, v: Given<'_>| set_flag(&s.exiting, v),
-            ),
-            method::property::<TaskGroup, _, _>(
-                c"_aborting",
-                |s: Group<'_>| Ok(Obj::bool(s.aborting.get())),
-                |s: Group<'_>, v: Given<'_>| set_flag(&s.aborting, v),
-            ),
+            fields::object(c"_tasks", |s: &TaskGroup| &s.tasks),
+            fields::object(c"_loop", |s: &TaskGroup| &s.loop_),
+            fields::object(c"_on_completed_fut", |s: &TaskGroup| &s.on_completed),
+            fields::flag(c"_entered", |s: &TaskGroup| &s.entered),
+            fields::flag(c"_exiting", |s: &TaskGroup| &s.exiting),
+            fields::flag(c"_aborting", |s: &TaskGroup| &s.aborting),
         ])
         .build()
 }

@@ -13,7 +13,7 @@ mod coroutines;
 
 use crate::consts::{names, stock};
 use crate::sync::event;
-use crate::sync::fields::{Count, Given, set_flag, set_obj, show};
+use crate::sync::fields::{self, Count, Given, set_obj};
 use crate::sync::waiters;
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit};
 use rondel_ffi::err::{self, Builtin};
@@ -385,11 +385,7 @@ pub(crate) fn build() -> PyRes<Obj> {
             ),
         ])
         .properties([
-            method::property::<Queue, _, _>(
-                c"_maxsize",
-                |s: Slf<'_>| s.max_size.show(),
-                |s: Slf<'_>, v: Given<'_>| s.max_size.assign(v),
-            ),
+            fields::count(c"_maxsize", |s: &Queue| &s.max_size),
             method::property::<Queue, _, _>(
                 c"_queue",
                 |s: Slf<'_>| {
@@ -404,36 +400,12 @@ pub(crate) fn build() -> PyRes<Obj> {
                     set_obj(&s.items, v)
                 },
             ),
-            method::property::<Queue, _, _>(
-                c"_getters",
-                |s: Slf<'_>| show(&s.getters),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.getters, v),
-            ),
-            method::property::<Queue, _, _>(
-                c"_putters",
-                |s: Slf<'_>| show(&s.putters),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.putters, v),
-            ),
-            method::property::<Queue, _, _>(
-                c"_unfinished_tasks",
-                |s: Slf<'_>| s.unfinished.show(),
-                |s: Slf<'_>, v: Given<'_>| s.unfinished.assign(v),
-            ),
-            method::property::<Queue, _, _>(
-                c"_finished",
-                |s: Slf<'_>| show(&s.finished),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.finished, v),
-            ),
-            method::property::<Queue, _, _>(
-                c"_is_shutdown",
-                |s: Slf<'_>| Ok(Obj::bool(s.shut_down.get())),
-                |s: Slf<'_>, v: Given<'_>| set_flag(&s.shut_down, v),
-            ),
-            method::property::<Queue, _, _>(
-                c"_loop",
-                |s: Slf<'_>| show(&s.loop_),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.loop_, v),
-            ),
+            fields::object(c"_getters", |s: &Queue| &s.getters),
+            fields::object(c"_putters", |s: &Queue| &s.putters),
+            fields::count(c"_unfinished_tasks", |s: &Queue| &s.unfinished),
+            fields::object(c"_finished", |s: &Queue| &s.finished),
+            fields::flag(c"_is_shutdown", |s: &Queue| &s.shut_down),
+            fields::object(c"_loop", |s: &Queue| &s.loop_),
         ])
         .build()?;
     let like = |name| call::getattr(stock().queue.borrow(), value::intern(name)?.borrow());

@@ -17,7 +17,7 @@
 //! No borrow is held while Python code can run.
 
 use super::condition::{self, Condition, Step, Taking, Waiting, suspended};
-use super::fields::{Count, Given, set_obj, show};
+use super::fields::{self, Count};
 use super::{Plain, by_asyncio, is_plain, raise_while};
 use crate::consts::stock;
 use crate::primitives::coroutine::{self, Coroutine, Machine, Next};
@@ -25,7 +25,7 @@ use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit};
 use rondel_ffi::err::{self, Builtin};
 use rondel_ffi::freelist::FreeList;
 use rondel_ffi::gil::GilStatic;
-use rondel_ffi::method::{self, Args};
+use rondel_ffi::method::Args;
 use rondel_ffi::{Class, ClassCell, Inst, Obj, Own, PyRes, Raised, call, callable, value};
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -520,26 +520,10 @@ pub(super) fn build() -> PyRes<Obj> {
     let class = TypeBuilder::<Barrier>::new(c"rondel._rondel.BarrierBase")
         .subclassable()
         .properties([
-            method::property::<Barrier, _, _>(
-                c"_cond",
-                |s: Slf<'_>| show(&s.condition),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.condition, v),
-            ),
-            method::property::<Barrier, _, _>(
-                c"_parties",
-                |s: Slf<'_>| s.parties.show(),
-                |s: Slf<'_>, v: Given<'_>| s.parties.assign(v),
-            ),
-            method::property::<Barrier, _, _>(
-                c"_state",
-                |s: Slf<'_>| show(&s.state),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.state, v),
-            ),
-            method::property::<Barrier, _, _>(
-                c"_count",
-                |s: Slf<'_>| s.count.show(),
-                |s: Slf<'_>, v: Given<'_>| s.count.assign(v),
-            ),
+            fields::object(c"_cond", |s: &Barrier| &s.condition),
+            fields::count(c"_parties", |s: &Barrier| &s.parties),
+            fields::object(c"_state", |s: &Barrier| &s.state),
+            fields::count(c"_count", |s: &Barrier| &s.count),
         ])
         .build()?;
     let like = |name| call::getattr(stock().barrier.borrow(), value::intern(name)?.borrow());

@@ -3,7 +3,7 @@
 //! `set()` resolves every waiter, in order; each returns True even if the flag is cleared before it
 //! takes its step (Python docs, *Synchronization Primitives*; `asyncio.locks.Event`).
 
-use super::fields::{Given, set_flag, set_obj};
+use super::fields;
 use super::waiters::{self, Waiters};
 use super::{Plain, is_plain};
 use crate::consts::stock;
@@ -146,8 +146,6 @@ fn plain(plain: &Plain) -> &Obj {
     &plain.event
 }
 
-type Slf<'a> = Inst<'a, Event>;
-
 pub(super) fn build() -> PyRes<Obj> {
     coroutine::build::<Wait>()?;
     let class = TypeBuilder::<Event>::new(c"rondel._rondel.EventBase")
@@ -168,19 +166,9 @@ pub(super) fn build() -> PyRes<Obj> {
             is_set,
         ))
         .properties([
-            method::property::<Event, _, _>(c"_value", is_set, |s: Slf<'_>, v: Given<'_>| {
-                set_flag(&s.value, v)
-            }),
-            method::property::<Event, _, _>(
-                c"_waiters",
-                |s: Slf<'_>| s.waiters.show(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.deque, v),
-            ),
-            method::property::<Event, _, _>(
-                c"_loop",
-                |s: Slf<'_>| s.waiters.show_loop(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.loop_, v),
-            ),
+            fields::flag(c"_value", |s: &Event| &s.value),
+            fields::object(c"_waiters", |s: &Event| &s.waiters.deque),
+            fields::object(c"_loop", |s: &Event| &s.waiters.loop_),
         ])
         .build()?;
     let like = call::getattr(stock().event.borrow(), value::intern(c"wait")?.borrow())?;

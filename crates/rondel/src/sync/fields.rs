@@ -2,8 +2,10 @@
 
 use rondel_ffi::class::ObjCell;
 use rondel_ffi::err::Builtin;
-use rondel_ffi::{Obj, PyRes, Ref};
+use rondel_ffi::method::{self, PropertyDef};
+use rondel_ffi::{Class, Inst, Obj, PyRes, Ref};
 use std::cell::Cell;
+use std::ffi::CStr;
 
 /// What a property's setter is given: nothing for a deletion.
 pub(crate) type Given<'a> = Option<Ref<'a>>;
@@ -21,6 +23,42 @@ pub(crate) fn set_flag(cell: &Cell<bool>, value: Given<'_>) -> PyRes<()> {
     let flag = given(value)?.truthy()?;
     cell.set(flag);
     Ok(())
+}
+
+/// A property that is an object, None for none.
+pub(crate) fn object<T: Class, F>(name: &'static CStr, cell: F) -> PropertyDef
+where
+    F: Fn(&T) -> &ObjCell + Copy + 'static,
+{
+    method::property::<T, _, _>(
+        name,
+        move |slf: Inst<'_, T>| show(cell(&slf)),
+        move |slf: Inst<'_, T>, value: Given<'_>| set_obj(cell(&slf), value),
+    )
+}
+
+/// One that is a flag.
+pub(crate) fn flag<T: Class, F>(name: &'static CStr, cell: F) -> PropertyDef
+where
+    F: Fn(&T) -> &Cell<bool> + Copy + 'static,
+{
+    method::property::<T, _, _>(
+        name,
+        move |slf: Inst<'_, T>| Ok(Obj::bool(cell(&slf).get())),
+        move |slf: Inst<'_, T>, value: Given<'_>| set_flag(cell(&slf), value),
+    )
+}
+
+/// One that is a [`Count`].
+pub(crate) fn count<T: Class, F>(name: &'static CStr, cell: F) -> PropertyDef
+where
+    F: Fn(&T) -> &Count + Copy + 'static,
+{
+    method::property::<T, _, _>(
+        name,
+        move |slf: Inst<'_, T>| cell(&slf).show(),
+        move |slf: Inst<'_, T>, value: Given<'_>| cell(&slf).assign(value),
+    )
 }
 
 /// The value of an assignment; these fields are not deleted.

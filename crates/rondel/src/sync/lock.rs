@@ -11,7 +11,7 @@
 //! somebody waits, and queues (Python docs, *Synchronization Primitives*; `asyncio.locks.Lock`).
 
 use super::exit::{Exit, Release};
-use super::fields::{Given, set_flag, set_obj};
+use super::fields;
 use super::waiters::{self, Waiters};
 use super::{Plain, is_plain};
 use crate::consts::{names, stock};
@@ -229,8 +229,6 @@ impl Release for Lock {
     const EXIT_TYPE: &'static CStr = c"rondel.Lock_aexit";
 }
 
-type Slf<'a> = Inst<'a, Lock>;
-
 pub(super) fn build() -> PyRes<Obj> {
     coroutine::build::<Acquire<false>>()?;
     coroutine::build::<Acquire<true>>()?;
@@ -248,19 +246,9 @@ pub(super) fn build() -> PyRes<Obj> {
             locked,
         ))
         .properties([
-            method::property::<Lock, _, _>(c"_locked", locked, |s: Slf<'_>, v: Given<'_>| {
-                set_flag(&s.locked, v)
-            }),
-            method::property::<Lock, _, _>(
-                c"_waiters",
-                |s: Slf<'_>| s.waiters.show(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.deque, v),
-            ),
-            method::property::<Lock, _, _>(
-                c"_loop",
-                |s: Slf<'_>| s.waiters.show_loop(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.loop_, v),
-            ),
+            fields::flag(c"_locked", |s: &Lock| &s.locked),
+            fields::object(c"_waiters", |s: &Lock| &s.waiters.deque),
+            fields::object(c"_loop", |s: &Lock| &s.waiters.loop_),
         ])
         .build()?;
     let like = stock().lock.borrow();

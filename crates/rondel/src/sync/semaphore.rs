@@ -5,7 +5,7 @@
 //! no plain int, as `Semaphore(math.inf)` has, is asyncio's own code's to count.
 
 use super::exit::{Exit, Release};
-use super::fields::{Count, Given, set_obj};
+use super::fields::{self, Count};
 use super::waiters::{self, Waiters};
 use super::{Plain, is_plain};
 use crate::consts::{names, stock};
@@ -266,8 +266,6 @@ impl Release for Semaphore {
     const EXIT_TYPE: &'static CStr = c"rondel.Semaphore_aexit";
 }
 
-type Slf<'a> = Inst<'a, Semaphore>;
-
 pub(super) fn build() -> PyRes<Obj> {
     coroutine::build::<Acquire<false>>()?;
     coroutine::build::<Acquire<true>>()?;
@@ -285,21 +283,9 @@ pub(super) fn build() -> PyRes<Obj> {
             locked,
         ))
         .properties([
-            method::property::<Semaphore, _, _>(
-                c"_value",
-                |s: Slf<'_>| s.value.show(),
-                |s: Slf<'_>, v: Given<'_>| s.value.assign(v),
-            ),
-            method::property::<Semaphore, _, _>(
-                c"_waiters",
-                |s: Slf<'_>| s.waiters.show(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.deque, v),
-            ),
-            method::property::<Semaphore, _, _>(
-                c"_loop",
-                |s: Slf<'_>| s.waiters.show_loop(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.loop_, v),
-            ),
+            fields::count(c"_value", |s: &Semaphore| &s.value),
+            fields::object(c"_waiters", |s: &Semaphore| &s.waiters.deque),
+            fields::object(c"_loop", |s: &Semaphore| &s.waiters.loop_),
         ])
         .build()?;
     let like = stock().semaphore.borrow();

@@ -3,7 +3,6 @@
 //! On a Rondel loop a waiter is a native future and is resolved without a call into Python; any other
 //! (a stock loop's, a mock of a test) is treated by asyncio's protocol.
 
-use super::fields;
 use crate::consts::{names, stock};
 use crate::event_loop::{self, LoopBase};
 use crate::future::{self, Future, State};
@@ -112,14 +111,6 @@ impl Waiters {
         value::for_each(deque.borrow(), |waiter| {
             wake(waiter.borrow(), Obj::bool(true)).map(|_woken| ())
         })
-    }
-
-    pub(crate) fn show(&self) -> PyRes<Obj> {
-        fields::show(&self.deque)
-    }
-
-    pub(crate) fn show_loop(&self) -> PyRes<Obj> {
-        fields::show(&self.loop_)
     }
 }
 

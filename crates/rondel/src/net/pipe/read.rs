@@ -6,6 +6,7 @@ use crate::event_loop::{LoopBase, Side, unwatch, watch};
 use crate::net::expected::Expected;
 use crate::net::transport::close::{self, soon};
 use crate::net::transport::receive::{self, Got, Source};
+use crate::net::transport::switches::{self, Reads};
 use crate::net::transport::{self, Life, Reading, Rest, State, Transport, os_error};
 use rondel_ffi::class::{TypeBuilder, Visit};
 use rondel_ffi::method::{self, Args};
@@ -158,46 +159,18 @@ fn read_ready(slf: Inst<'_, ReadPipe>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
-fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, ReadPipe>) -> PyRes<()> {
-    let callback = call::getattr(slf.obj(), names::own().read_ready.borrow())?;
-    watch(home, slf.fd.get(), Side::Reader, callback.borrow())?;
-    slf.reading.set(Reading::Flowing);
-    Ok(())
-}
-
-/// `_start_reading()`: the callback after `connection_made`.
-fn start_reading(slf: Inst<'_, ReadPipe>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Waiting
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
+impl Reads for ReadPipe {
+    fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, Self>) -> PyRes<()> {
+        let callback = call::getattr(slf.obj(), names::own().read_ready.borrow())?;
+        watch(home, slf.fd.get(), Side::Reader, callback.borrow())?;
+        slf.reading.set(Reading::Flowing);
+        Ok(())
     }
-    Ok(Obj::none())
-}
 
-fn pause_reading(slf: Inst<'_, ReadPipe>) -> PyRes<Obj> {
-    if slf.is_reading()
-        && let Some(home) = slf.home.get()
-    {
-        let watched = slf.reading.replace(Reading::Paused) == Reading::Flowing;
-        if watched {
-            unwatch(home.inst(), slf.fd.get(), Side::Reader)?;
-        }
-        close::log_debug(home.inst(), slf, "pauses reading")?;
+    fn paused(home: Inst<'_, LoopBase>, slf: Inst<'_, Self>) -> PyRes<()> {
+        unwatch(home, slf.fd.get(), Side::Reader)?;
+        Ok(())
     }
-    Ok(Obj::none())
-}
-
-fn resume_reading(slf: Inst<'_, ReadPipe>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Paused
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
-        close::log_debug(home.inst(), slf, "resumes reading")?;
-    }
-    Ok(Obj::none())
 }
 
 type T = ReadPipe;
@@ -207,29 +180,14 @@ pub(super) fn build() -> PyRes<Obj> {
         .over_python_class(super::asyncio_class(c"_UnixReadPipeTransport")?)
         .subclassable()
         .methods(transport::methods::<T>())
+        .methods(switches::reading::<T>())
         .methods(super::methods::<T>())
         .methods([
             method::fast::<T, _>(c"_open", c"Take over the pipe.", open),
             method::noargs::<T, _>(
-                c"_start_reading",
-                c"Let data flow to the protocol.",
-                start_reading,
-            ),
-            method::noargs::<T, _>(
                 c"_read_ready",
                 c"Read once: there is something, or the end.",
                 read_ready,
-            ),
-            method::noargs::<T, _>(
-                c"pause_reading",
-                c"Stop calling the protocol with data.",
-                pause_reading,
-            ),
-            method::noargs::<T, _>(c"resume_reading", c"Undo pause_reading().", resume_reading),
-            method::noargs::<T, _>(
-                c"is_reading",
-                c"Whether data goes to the protocol.",
-                |slf: Inst<'_, T>| Ok(Obj::bool(slf.is_reading())),
             ),
         ])
         .properties(transport::properties::<T>())

@@ -12,7 +12,7 @@ use crate::consts::{names, stock};
 use crate::event_loop::LoopBase;
 use crate::future::{self, State};
 use crate::net::tcp::{self, TcpTransport};
-use crate::sync::fields::{Given, given, set_flag, set_obj, show};
+use crate::sync::fields::{self, Given, given, set_obj, show};
 use crate::sync::waiters;
 use rondel_ffi::class::{ObjCell, TypeBuilder, Visit};
 use rondel_ffi::err::Builtin;
@@ -370,28 +370,6 @@ fn set_close_waiter(slf: Slf<'_>, value: Given<'_>) -> PyRes<()> {
     Ok(())
 }
 
-/// An object under asyncio's name.
-macro_rules! object {
-    ($name:literal, $field:ident) => {
-        method::property::<StreamProtocol, _, _>(
-            $name,
-            |s: Slf<'_>| show(&s.$field),
-            |s: Slf<'_>, v: Given<'_>| set_obj(&s.$field, v),
-        )
-    };
-}
-
-/// The same of a flag.
-macro_rules! flag {
-    ($name:literal, $field:ident) => {
-        method::property::<StreamProtocol, _, _>(
-            $name,
-            |s: Slf<'_>| Ok(Obj::bool(s.$field.get())),
-            |s: Slf<'_>, v: Given<'_>| set_flag(&s.$field, v),
-        )
-    };
-}
-
 /// `_rondel.StreamProtocolBase`.
 pub(super) fn build() -> PyRes<Obj> {
     type T = StreamProtocol;
@@ -431,17 +409,17 @@ pub(super) fn build() -> PyRes<Obj> {
             method::noargs::<T, _>(c"_finish", c"The finalizer.", finish),
         ])
         .properties([
-            object!(c"_stream_reader_wr", reader),
-            object!(c"_strong_reader", strong_reader),
-            object!(c"_loop", loop_),
-            object!(c"_transport", transport),
-            object!(c"_client_connected_cb", connected_callback),
-            object!(c"_stream_writer", writer),
-            object!(c"_task", task),
-            flag!(c"_paused", paused),
-            flag!(c"_connection_lost", connection_lost),
-            flag!(c"_reject_connection", reject_connection),
-            flag!(c"_over_ssl", over_ssl),
+            fields::object(c"_stream_reader_wr", |s: &T| &s.reader),
+            fields::object(c"_strong_reader", |s: &T| &s.strong_reader),
+            fields::object(c"_loop", |s: &T| &s.loop_),
+            fields::object(c"_transport", |s: &T| &s.transport),
+            fields::object(c"_client_connected_cb", |s: &T| &s.connected_callback),
+            fields::object(c"_stream_writer", |s: &T| &s.writer),
+            fields::object(c"_task", |s: &T| &s.task),
+            fields::flag(c"_paused", |s: &T| &s.paused),
+            fields::flag(c"_connection_lost", |s: &T| &s.connection_lost),
+            fields::flag(c"_reject_connection", |s: &T| &s.reject_connection),
+            fields::flag(c"_over_ssl", |s: &T| &s.over_ssl),
             method::property::<T, _, _>(
                 c"_drain_waiters",
                 show_drain_waiters,

@@ -14,7 +14,7 @@ use crate::consts::names;
 use crate::event_loop::LoopBase;
 use crate::future::{self, Future};
 use crate::net::tcp::{self, TcpTransport};
-use crate::sync::fields::{Given, given, set_flag, set_obj, show};
+use crate::sync::fields::{self, Given, given, set_obj, show};
 use crate::sync::waiters;
 use crate::task::Task;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit};
@@ -434,31 +434,15 @@ pub(super) fn build() -> PyRes<Obj> {
                     Ok(())
                 },
             ),
-            method::property::<Reader, _, _>(
-                c"_eof",
-                |s: Slf<'_>| Ok(Obj::bool(s.eof.get())),
-                |s: Slf<'_>, v: Given<'_>| set_flag(&s.eof, v),
-            ),
-            method::property::<Reader, _, _>(
-                c"_waiter",
-                |s: Slf<'_>| show(&s.waiter),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiter, v),
-            ),
-            method::property::<Reader, _, _>(
-                c"_exception",
-                |s: Slf<'_>| show(&s.exception),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.exception, v),
-            ),
+            fields::flag(c"_eof", |s: &Reader| &s.eof),
+            fields::object(c"_waiter", |s: &Reader| &s.waiter),
+            fields::object(c"_exception", |s: &Reader| &s.exception),
             method::property::<Reader, _, _>(
                 c"_transport",
                 |s: Slf<'_>| show(&s.transport),
                 set_transport,
             ),
-            method::property::<Reader, _, _>(
-                c"_paused",
-                |s: Slf<'_>| Ok(Obj::bool(s.paused.get())),
-                |s: Slf<'_>, v: Given<'_>| set_flag(&s.paused, v),
-            ),
+            fields::flag(c"_paused", |s: &Reader| &s.paused),
         ])
         .build()?;
     let stock = own().stock_reader.borrow();

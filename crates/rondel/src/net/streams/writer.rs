@@ -6,7 +6,7 @@ use super::{is_plain, needed, own, reader::Reader};
 use crate::consts::{names, stock};
 use crate::net::tcp::{self, TcpTransport};
 use crate::primitives::coroutine::{self, Coroutine, Machine, Next};
-use crate::sync::fields::{Given, set_obj, show};
+use crate::sync::fields::{self, Given, set_obj, show};
 use crate::sync::waiters;
 use rondel_ffi::class::{ObjCell, OwnCell, TypeBuilder, Visit};
 use rondel_ffi::err::{self, Builtin};
@@ -361,26 +361,10 @@ pub(super) fn build() -> PyRes<Obj> {
             method::noargs::<Writer, _>(c"_finish", c"The finalizer.", finish),
         ])
         .properties([
-            method::property::<Writer, _, _>(
-                c"_transport",
-                |s: Slf<'_>| show(&s.transport),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.transport, v),
-            ),
-            method::property::<Writer, _, _>(
-                c"_protocol",
-                |s: Slf<'_>| show(&s.protocol),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.protocol, v),
-            ),
-            method::property::<Writer, _, _>(
-                c"_reader",
-                |s: Slf<'_>| show(&s.reader),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.reader, v),
-            ),
-            method::property::<Writer, _, _>(
-                c"_loop",
-                |s: Slf<'_>| show(&s.loop_),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.loop_, v),
-            ),
+            fields::object(c"_transport", |s: &Writer| &s.transport),
+            fields::object(c"_protocol", |s: &Writer| &s.protocol),
+            fields::object(c"_reader", |s: &Writer| &s.reader),
+            fields::object(c"_loop", |s: &Writer| &s.loop_),
             method::property::<Writer, _, _>(
                 c"_complete_fut",
                 complete,

@@ -1,8 +1,8 @@
 //! The Python interface of `_rondel.TcpTransportBase`, and the type itself.
 
-use super::{Kind, TcpTransport, descriptor, names, open, read, write};
+use super::{Kind, TcpTransport, descriptor, names, open, write};
 use crate::net::tls::Tls;
-use crate::net::transport::{Life, close};
+use crate::net::transport::{Life, close, switches};
 use crate::net::{streams, transport};
 use rondel_ffi::class::TypeBuilder;
 use rondel_ffi::method::{self, Args};
@@ -22,10 +22,6 @@ pub(super) fn set_protocol(slf: Inst<'_, TcpTransport>, protocol: Ref<'_>) -> Py
     slf.reader.set(None);
     slf.protocol.set(Some(protocol.own()));
     Ok(Obj::none())
-}
-
-fn is_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
-    Ok(Obj::bool(slf.is_reading()))
 }
 
 fn get_empty_waiter(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
@@ -65,17 +61,13 @@ pub(crate) fn build() -> PyRes<Obj> {
         .subclassable()
         .methods(transport::methods::<T>())
         .methods(transport::writing::<T>())
+        .methods(switches::reading::<T>())
         .methods([
             method::fast::<T, _>(c"_open", c"Take over the connection.", open::open),
             method::fast::<T, _>(
                 c"_finish",
                 c"The finalizer: complains of a connection that was not closed.",
                 finish,
-            ),
-            method::noargs::<T, _>(
-                c"_start_reading",
-                c"Let data flow to the protocol.",
-                read::start_reading,
             ),
             method::onearg::<T, _>(
                 c"write",
@@ -95,21 +87,6 @@ pub(crate) fn build() -> PyRes<Obj> {
             method::noargs::<T, _>(c"can_write_eof", c"Return True.", |_: Inst<'_, T>| {
                 Ok(Obj::bool(true))
             }),
-            method::noargs::<T, _>(
-                c"pause_reading",
-                c"Stop calling the protocol with data.",
-                read::pause_reading,
-            ),
-            method::noargs::<T, _>(
-                c"resume_reading",
-                c"Undo pause_reading().",
-                read::resume_reading,
-            ),
-            method::noargs::<T, _>(
-                c"is_reading",
-                c"Whether data goes to the protocol.",
-                is_reading,
-            ),
             method::onearg::<T, _>(
                 c"_force_close",
                 c"Close at once, because of an exception.",

@@ -46,7 +46,7 @@ mod write;
 pub(crate) use birth::{accept_many, definition};
 pub(crate) use methods::build;
 pub(crate) use open::{connected, has_extra};
-pub(crate) use read::{pause_reading, pull, put_back, resume_reading};
+pub(crate) use read::{pull, put_back};
 pub(crate) use table::Transports;
 pub(crate) use write::{write, writelines};
 

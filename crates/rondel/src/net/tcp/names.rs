@@ -2,7 +2,6 @@
 
 use rondel_ffi::gil::GilStatic;
 use rondel_ffi::{Obj, PyRes, call, value};
-use std::ffi::CStr;
 
 pub(super) struct Names {
     pub(super) attach: Obj,
@@ -32,13 +31,6 @@ pub(super) struct Names {
 
 static NAMES: GilStatic<Names> = GilStatic::new();
 
-fn attr(module: &CStr, name: &CStr) -> PyRes<Obj> {
-    call::getattr(
-        call::import(module)?.borrow(),
-        value::intern(name)?.borrow(),
-    )
-}
-
 pub(super) fn load() -> PyRes<()> {
     NAMES.set(Names {
         attach: value::intern(c"_attach")?,
@@ -51,15 +43,15 @@ pub(super) fn load() -> PyRes<()> {
         socket: value::intern(c"socket")?,
         sockname: value::intern(c"sockname")?,
         start_reading: value::intern(c"_start_reading")?,
-        set_result: attr(c"asyncio.futures", c"_set_result_unless_cancelled")?,
-        transport_socket: attr(c"asyncio.trsock", c"TransportSocket")?,
+        set_result: call::import_from(c"asyncio.futures", c"_set_result_unless_cancelled")?,
+        transport_socket: call::import_from(c"asyncio.trsock", c"TransportSocket")?,
         detach: value::intern(c"_detach")?,
         remove_writer: value::intern(c"_remove_writer")?,
         type_name: value::intern(c"__name__")?,
-        buffered_protocol: attr(c"asyncio.protocols", c"BufferedProtocol")?,
-        bytearray: attr(c"builtins", c"bytearray")?,
-        memoryview: attr(c"builtins", c"memoryview")?,
-        connection_error: attr(c"builtins", c"ConnectionError")?,
+        buffered_protocol: call::import_from(c"asyncio.protocols", c"BufferedProtocol")?,
+        bytearray: call::import_from(c"builtins", c"bytearray")?,
+        memoryview: call::import_from(c"builtins", c"memoryview")?,
+        connection_error: call::import_from(c"builtins", c"ConnectionError")?,
         minus_one: value::int(-1)?,
         none: Obj::none(),
     });

@@ -1,4 +1,4 @@
-//! Receiving: from readiness to the protocol, and the switches of `pause_reading()`.
+//! Receiving: from readiness to the protocol, and what the switches of `pause_reading()` do.
 
 use super::{Kind, Life, Missed, Reading, TcpTransport, again, deregister_idle, names, register};
 use crate::consts::names;
@@ -7,6 +7,7 @@ use crate::net::expected::LARGEST;
 use crate::net::streams;
 use crate::net::tls::{self, Tls};
 use crate::net::transport::receive::{Got, Source, to_bytes, with_scratch};
+use crate::net::transport::switches::Reads;
 use crate::net::transport::{close, os_error};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::{Inst, Obj, PyRes, Raised, buffer, call, context, value};
@@ -332,33 +333,6 @@ fn failed(slf: Inst<'_, TcpTransport>, raised: Raised, message: &str) -> PyRes<O
     Ok(Outcome::Nothing)
 }
 
-/// Lets data flow from now on: registers, or takes up what was missed.
-fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
-    slf.reading.set(Reading::Flowing);
-    slf.read_context.set(Some(context::copy_current()?));
-    let missed = slf.missed.take();
-    if slf.token.get().is_none() {
-        // `sendfile` has the socket: it is registered again afterwards.
-        return if slf.empty_waiter.is_none() {
-            register(home, slf)
-        } else {
-            Ok(())
-        };
-    }
-    if missed != Missed::Nothing {
-        again(
-            home,
-            slf,
-            IoEvent {
-                readable: true,
-                writable: false,
-                read_closed: missed == Missed::End,
-            },
-        );
-    }
-    Ok(())
-}
-
 /// Starts reading after `connection_made`, in the context that is there for it.
 pub(super) fn begin(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> PyRes<()> {
     if slf.life.get() != Life::Open || slf.reading.get() != Reading::Waiting {
@@ -372,34 +346,30 @@ pub(super) fn begin(home: Inst<'_, LoopBase>, slf: Inst<'_, TcpTransport>) -> Py
     }
 }
 
-/// `_start_reading()`: the callback after `connection_made`.
-pub(super) fn start_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Waiting
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
+impl Reads for TcpTransport {
+    fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, Self>) -> PyRes<()> {
+        slf.reading.set(Reading::Flowing);
+        slf.read_context.set(Some(context::copy_current()?));
+        let missed = slf.missed.take();
+        if slf.token.get().is_none() {
+            // `sendfile` has the socket: it is registered again afterwards.
+            return if slf.empty_waiter.is_none() {
+                register(home, slf)
+            } else {
+                Ok(())
+            };
+        }
+        if missed != Missed::Nothing {
+            again(
+                home,
+                slf,
+                IoEvent {
+                    readable: true,
+                    writable: false,
+                    read_closed: missed == Missed::End,
+                },
+            );
+        }
+        Ok(())
     }
-    Ok(Obj::none())
-}
-
-pub(crate) fn pause_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
-    if slf.is_reading()
-        && let Some(home) = slf.home.get()
-    {
-        slf.reading.set(Reading::Paused);
-        close::log_debug(home.inst(), slf, "pauses reading")?;
-    }
-    Ok(Obj::none())
-}
-
-pub(crate) fn resume_reading(slf: Inst<'_, TcpTransport>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Paused
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
-        close::log_debug(home.inst(), slf, "resumes reading")?;
-    }
-    Ok(Obj::none())
 }

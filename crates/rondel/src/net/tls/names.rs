@@ -36,16 +36,9 @@ pub(super) struct Names {
 
 static NAMES: GilStatic<Names> = GilStatic::new();
 
-fn attr(module: &CStr, name: &CStr) -> PyRes<Obj> {
-    call::getattr(
-        call::import(module)?.borrow(),
-        value::intern(name)?.borrow(),
-    )
-}
-
 pub(super) fn load() -> PyRes<()> {
-    let protocol = attr(c"asyncio.sslproto", c"SSLProtocol")?;
-    let states = attr(c"asyncio.sslproto", c"SSLProtocolState")?;
+    let protocol = call::import_from(c"asyncio.sslproto", c"SSLProtocol")?;
+    let states = call::import_from(c"asyncio.sslproto", c"SSLProtocolState")?;
     let state = |name: &CStr| call::getattr(states.borrow(), value::intern(name)?.borrow());
     let asks_below = value::intern(c"_is_transport_closing")?;
     NAMES.set(Names {
@@ -65,10 +58,10 @@ pub(super) fn load() -> PyRes<()> {
         transport: value::intern(c"transport")?,
         type_name: value::intern(c"__name__")?,
         write: value::intern(c"write")?,
-        deque: attr(c"collections", c"deque")?,
-        buffered_protocol: attr(c"asyncio.protocols", c"BufferedProtocol")?,
-        bytearray: attr(c"builtins", c"bytearray")?,
-        memoryview: attr(c"builtins", c"memoryview")?,
+        deque: call::import_from(c"collections", c"deque")?,
+        buffered_protocol: call::import_from(c"asyncio.protocols", c"BufferedProtocol")?,
+        bytearray: call::import_from(c"builtins", c"bytearray")?,
+        memoryview: call::import_from(c"builtins", c"memoryview")?,
         stock_write: call::getattr(
             protocol.borrow(),
             value::intern(c"_write_appdata")?.borrow(),

@@ -3,7 +3,7 @@
 use super::{Kind, State, Tls, bio, failed, names, session, write};
 use crate::consts::names;
 use crate::handle;
-use crate::net::tcp;
+use crate::net::transport::switches;
 use rondel_ffi::buffer::{self, Writable};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::ssl::{self, Bio, Session};
@@ -382,14 +382,14 @@ pub(super) fn control_lower(slf: Inst<'_, Tls>) -> PyRes<()> {
     if size >= slf.incoming_high.get() && !paused {
         slf.lower_reading_paused.set(true);
         if let Some(transport) = slf.tcp.get() {
-            let _none = tcp::pause_reading(transport.inst())?;
+            let _none = switches::pause_reading(transport.inst())?;
         } else if let Some(lower) = slf.lower.get() {
             let _none = call::method(names::own().pause_reading.borrow(), [lower.borrow()])?;
         }
     } else if size <= slf.incoming_low.get() && paused {
         slf.lower_reading_paused.set(false);
         if let Some(transport) = slf.tcp.get() {
-            let _none = tcp::resume_reading(transport.inst())?;
+            let _none = switches::resume_reading(transport.inst())?;
         } else if let Some(lower) = slf.lower.get() {
             let _none = call::method(names::own().resume_reading.borrow(), [lower.borrow()])?;
         }

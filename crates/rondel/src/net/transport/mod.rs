@@ -7,6 +7,7 @@
 //!
 //! * `close`: the ways to end, and where errors go. `limits`: flow control of writing.
 //! * `receive`: reading into new `bytes`. `queue`: what a stream transport has to send.
+//! * `switches`: whether data goes to the protocol.
 //! * `methods`: the part of the Python interface that is the same for all.
 //!
 //! ```text
@@ -23,6 +24,7 @@ mod methods;
 mod names;
 mod queue;
 pub(super) mod receive;
+pub(super) mod switches;
 
 pub(super) use methods::{
     get_extra_info, methods, paused, properties, writing, writing_properties,

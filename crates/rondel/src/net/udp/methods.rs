@@ -1,8 +1,8 @@
 //! The Python interface of `_rondel.UdpTransportBase`: opening, and the type itself.
 
-use super::{Family, Life, UdpTransport, names, read, write};
+use super::{Family, Life, UdpTransport, names, write};
 use crate::event_loop::LoopBase;
-use crate::net::transport::{self, close, limits};
+use crate::net::transport::{self, close, limits, switches};
 use rondel_ffi::class::TypeBuilder;
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args};
@@ -75,32 +75,13 @@ pub(crate) fn build() -> PyRes<Obj> {
         .subclassable()
         .methods(transport::methods::<T>())
         .methods(transport::writing::<T>())
+        .methods(switches::reading::<T>())
         .methods([
             method::fast::<T, _>(c"_open", c"Take over the socket.", open),
-            method::noargs::<T, _>(
-                c"_start_reading",
-                c"Let datagrams flow to the protocol.",
-                read::start_reading,
-            ),
             method::fast::<T, _>(
                 c"sendto",
                 c"sendto($self, data, addr=None)\n--\n\nSend a datagram, at once if the socket has room.",
                 write::sendto,
-            ),
-            method::noargs::<T, _>(
-                c"pause_reading",
-                c"Stop calling the protocol with datagrams.",
-                read::pause_reading,
-            ),
-            method::noargs::<T, _>(
-                c"resume_reading",
-                c"Undo pause_reading().",
-                read::resume_reading,
-            ),
-            method::noargs::<T, _>(
-                c"is_reading",
-                c"Whether datagrams go to the protocol.",
-                |slf: Slf<'_>| Ok(Obj::bool(slf.is_reading())),
             ),
             method::onearg::<T, _>(
                 c"_force_close",

@@ -2,7 +2,6 @@
 
 use rondel_ffi::gil::GilStatic;
 use rondel_ffi::{Obj, PyRes, call, value};
-use std::ffi::CStr;
 
 pub(super) struct Names {
     pub(super) addr: Obj,
@@ -22,13 +21,6 @@ pub(super) struct Names {
 
 static NAMES: GilStatic<Names> = GilStatic::new();
 
-fn attr(module: &CStr, name: &CStr) -> PyRes<Obj> {
-    call::getattr(
-        call::import(module)?.borrow(),
-        value::intern(name)?.borrow(),
-    )
-}
-
 pub(super) fn load() -> PyRes<()> {
     NAMES.set(Names {
         addr: value::intern(c"addr")?,
@@ -39,8 +31,8 @@ pub(super) fn load() -> PyRes<()> {
         recvfrom: value::intern(c"recvfrom")?,
         sendto: value::intern(c"sendto")?,
         type_name: value::intern(c"__name__")?,
-        bytearray: attr(c"builtins", c"bytearray")?,
-        memoryview: attr(c"builtins", c"memoryview")?,
+        bytearray: call::import_from(c"builtins", c"bytearray")?,
+        memoryview: call::import_from(c"builtins", c"memoryview")?,
         max_size: value::int(256 * 1024)?,
         none: Obj::none(),
     });

@@ -1,9 +1,11 @@
-//! Receiving: from readiness to `datagram_received()`, and the switches of `pause_reading()`.
+//! Receiving: from readiness to `datagram_received()`, and what the switches of
+//! `pause_reading()` do.
 
 use super::{Family, Life, PEERS, Reading, UdpTransport, again, names, register, write};
 use crate::event_loop::LoopBase;
 use crate::net::address;
 use crate::net::transport::receive::with_scratch;
+use crate::net::transport::switches::Reads;
 use crate::net::transport::{close, raise_errno};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::{Inst, Obj, PyRes, Raised, call, context, value};
@@ -150,44 +152,13 @@ pub(super) fn would_block(raised: &Raised) -> bool {
     raised.matches(Builtin::BlockingIO.class()) || raised.matches(Builtin::Interrupted.class())
 }
 
-/// Lets datagrams flow from now on: registers, or takes up what was missed.
-fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, UdpTransport>) -> PyRes<()> {
-    slf.reading.set(Reading::Flowing);
-    slf.read_context.set(Some(context::copy_current()?));
-    if slf.missed.replace(false) {
-        again(home, slf, false);
+impl Reads for UdpTransport {
+    fn flow(home: Inst<'_, LoopBase>, slf: Inst<'_, Self>) -> PyRes<()> {
+        slf.reading.set(Reading::Flowing);
+        slf.read_context.set(Some(context::copy_current()?));
+        if slf.missed.replace(false) {
+            again(home, slf, false);
+        }
+        register(home, slf)
     }
-    register(home, slf)
-}
-
-/// `_start_reading()`: the callback after `connection_made`.
-pub(super) fn start_reading(slf: Inst<'_, UdpTransport>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Waiting
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
-    }
-    Ok(Obj::none())
-}
-
-pub(super) fn pause_reading(slf: Inst<'_, UdpTransport>) -> PyRes<Obj> {
-    if slf.is_reading()
-        && let Some(home) = slf.home.get()
-    {
-        slf.reading.set(Reading::Paused);
-        close::log_debug(home.inst(), slf, "pauses reading")?;
-    }
-    Ok(Obj::none())
-}
-
-pub(super) fn resume_reading(slf: Inst<'_, UdpTransport>) -> PyRes<Obj> {
-    if slf.life.get() == Life::Open
-        && slf.reading.get() == Reading::Paused
-        && let Some(home) = slf.home.get()
-    {
-        flow(home.inst(), slf)?;
-        close::log_debug(home.inst(), slf, "resumes reading")?;
-    }
-    Ok(Obj::none())
 }

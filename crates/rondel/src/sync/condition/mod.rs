@@ -14,7 +14,7 @@ mod waiting;
 pub(super) use waiting::{Step, Taking, Waiting, suspended};
 
 use super::exit::{Exit, Release};
-use super::fields::{Given, given, set_obj, show};
+use super::fields::{self, Given, given, set_obj, show};
 use super::lock::{self, Lock};
 use super::waiters::Waiters;
 use super::{Plain, by_asyncio, is_plain};
@@ -276,16 +276,8 @@ pub(super) fn build() -> PyRes<Obj> {
                 |s: Slf<'_>| export(s, Export::Locked),
                 |s: Slf<'_>, v: Given<'_>| set_export(s, Export::Locked, v),
             ),
-            method::property::<Condition, _, _>(
-                c"_waiters",
-                |s: Slf<'_>| s.waiters.show(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.deque, v),
-            ),
-            method::property::<Condition, _, _>(
-                c"_loop",
-                |s: Slf<'_>| s.waiters.show_loop(),
-                |s: Slf<'_>, v: Given<'_>| set_obj(&s.waiters.loop_, v),
-            ),
+            fields::object(c"_waiters", |s: &Condition| &s.waiters.deque),
+            fields::object(c"_loop", |s: &Condition| &s.waiters.loop_),
         ])
         .build()?;
     let like = |name| call::getattr(stock().condition.borrow(), value::intern(name)?.borrow());
