@@ -26,19 +26,13 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "load.h"
 
 enum { HEAD_LIMIT = 8192, REQUEST_LIMIT = 1 << 20, MAX_CONNECTIONS = 1024, DEADLINE_S = 60 };
 
@@ -47,14 +41,12 @@ enum { HEAD_LIMIT = 8192, REQUEST_LIMIT = 1 << 20, MAX_CONNECTIONS = 1024, DEADL
 typedef enum { SENDING, HEAD, BODY, CHUNK_SIZE, CHUNK, CHUNK_END, TRAILER, DONE } State;
 
 typedef struct {
-    int fd;
+    Link link; /* `sent` is meaningful while SENDING */
     State state;
-    size_t sent;      /* bytes of the request that the socket took; meaningful while SENDING */
     size_t head_size; /* bytes in `head`; meaningful while HEAD */
     size_t body_left; /* of the body or the chunk; while CHUNK_SIZE the digits read so far */
     size_t line_size; /* bytes of the line so far; meaningful while CHUNK_SIZE and TRAILER */
     size_t matched;   /* bytes of the phrase that came last; all of them once it was found */
-    int wants_out;    /* registered for writability: the request did not fit the socket's buffer */
     double due;       /* when its request should have been sent; meaningful with a rate */
     char head[HEAD_LIMIT + 1];
 } Connection;
@@ -67,31 +59,8 @@ static size_t want_length;
 static const char *phrase = "";
 static size_t phrase_size;
 static size_t *fallback; /* Knuth, Morris, Pratt: where to go on in the phrase at a mismatch */
-static int poller;
 static Connection *all;
 static long connections, requests;
-
-static void
-fail(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
-
-static void
-watch(Connection *connection, int operation, int out)
-{
-    struct epoll_event event = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.ptr = connection};
-    if (epoll_ctl(poller, operation, connection->fd, &event) < 0) {
-        fail("epoll_ctl: %s", strerror(errno));
-    }
-    connection->wants_out = out;
-}
 
 static void
 open_connection(Connection *connection, int port)
@@ -99,37 +68,21 @@ open_connection(Connection *connection, int port)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int one = 1;
-    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0
-        || connect(connection->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+    connection->link.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connection->link.fd < 0
+        || connect(connection->link.fd, (struct sockaddr *)&address, sizeof address) < 0) {
         fail("cannot connect to port %d: %s", port, strerror(errno));
     }
-    setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(connection->fd, F_SETFL, O_NONBLOCK);
-    watch(connection, EPOLL_CTL_ADD, 0);
+    setsockopt(connection->link.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    fcntl(connection->link.fd, F_SETFL, O_NONBLOCK);
+    watch(&connection->link, EPOLL_CTL_ADD, 0);
 }
 
 static void
 continue_sending(Connection *connection)
 {
-    while (connection->sent < request_size) {
-        ssize_t n = send(connection->fd, request + connection->sent,
-                         request_size - connection->sent, MSG_NOSIGNAL);
-        if (n >= 0) {
-            connection->sent += (size_t)n;
-        }
-        else if (errno == EAGAIN) {
-            if (!connection->wants_out) {
-                watch(connection, EPOLL_CTL_MOD, 1);
-            }
-            return;
-        }
-        else if (errno != EINTR) {
-            fail("send: %s", strerror(errno));
-        }
-    }
-    if (connection->wants_out) {
-        watch(connection, EPOLL_CTL_MOD, 0);
+    if (!send_rest(&connection->link, request, request_size)) {
+        return;
     }
     connection->state = HEAD;
     connection->head_size = 0;
@@ -139,7 +92,7 @@ static void
 begin_request(Connection *connection)
 {
     connection->state = SENDING;
-    connection->sent = 0;
+    connection->link.sent = 0;
     continue_sending(connection);
 }
 
@@ -309,12 +262,12 @@ take(Connection *connection, const char *bytes, size_t size)
 static int
 continue_receiving(Connection *connection)
 {
-    ssize_t n = recv(connection->fd, received, sizeof received, 0);
+    ssize_t n = recv(connection->link.fd, received, sizeof received, 0);
     if (n > 0) {
         return take(connection, received, (size_t)n);
     }
     if (n == 0 && connection->state == DONE) {
-        close(connection->fd); /* it has no request left, and the others take their time */
+        close(connection->link.fd); /* it has no request left, and the others take their time */
         return 0;
     }
     if (n == 0) {
@@ -324,14 +277,6 @@ continue_receiving(Connection *connection)
         fail("recv: %s", strerror(errno));
     }
     return 0;
-}
-
-static double
-now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 /* Gives 1 if the connection's response is complete. */

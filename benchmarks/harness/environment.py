@@ -309,8 +309,11 @@ def install_rondel(environment: Environment, wheel: Path | None) -> None:
 # ---------------------------------------------------------------------------- C and Rust helpers
 
 
-def stale(target: Path, source: Path) -> bool:
-    return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+def stale(target: Path, *sources: Path) -> bool:
+    if not target.exists():
+        return True
+    made = target.stat().st_mtime
+    return any(made < source.stat().st_mtime for source in sources)
 
 
 def compiler() -> str:
@@ -351,7 +354,7 @@ def build_load(environment: Environment) -> None:
 def build_tool(environment: Environment, name: str, source: Path) -> Path:
     """The compiled helper."""
     target = environment.helpers / name
-    if stale(target, source):
+    if stale(target, source, BENCHMARKS / "load.h"):
         environment.helpers.mkdir(parents=True, exist_ok=True)
         command = [*compiler().split(), "-O2", "-Wall", "-o", str(target), str(source)]
         try:

@@ -14,28 +14,21 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../load.h"
 
 enum { MAX_CONNECTIONS = 10000, MAX_SIZE = 1 << 20, MAX_HEAD = 14, DEADLINE_S = 30 };
 
 typedef enum { TCP, UDP, UNIX, CONNECT, WS } Mode;
 
 typedef struct {
-    int fd;
-    size_t sent, received; /* bytes of the present message */
-    int wants_out;
+    Link link;
+    size_t received; /* bytes of the present message */
 } Connection;
 
 static Mode mode;
@@ -43,31 +36,8 @@ static const char *address;
 static size_t size, answer_size;
 static char message[MAX_SIZE + MAX_HEAD], answer[MAX_SIZE + MAX_HEAD];
 static char received[MAX_SIZE + MAX_HEAD];
-static int poller;
 static Connection *all;
 static long connections;
-
-static void
-fail(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
-
-static void
-watch(Connection *connection, int operation, int out)
-{
-    struct epoll_event event = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.ptr = connection};
-    if (epoll_ctl(poller, operation, connection->fd, &event) < 0) {
-        fail("epoll_ctl: %s", strerror(errno));
-    }
-    connection->wants_out = out;
-}
 
 /* The socket still blocks. */
 static void
@@ -143,43 +113,19 @@ open_connection(Connection *connection)
         length = sizeof local;
     }
     int one = 1, kind = mode == UDP ? SOCK_DGRAM : SOCK_STREAM;
-    connection->fd = socket(to->sa_family, kind | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0 || connect(connection->fd, to, length) < 0) {
+    connection->link.fd = socket(to->sa_family, kind | SOCK_CLOEXEC, 0);
+    if (connection->link.fd < 0 || connect(connection->link.fd, to, length) < 0) {
         fail("cannot connect to %s: %s", address, strerror(errno));
     }
     if (mode == TCP || mode == CONNECT || mode == WS) {
-        setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        setsockopt(connection->link.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     }
     if (mode == WS) {
-        shake_hands(connection->fd);
+        shake_hands(connection->link.fd);
     }
-    fcntl(connection->fd, F_SETFL, O_NONBLOCK);
-    connection->sent = connection->received = 0;
-    watch(connection, EPOLL_CTL_ADD, 0);
-}
-
-static void
-continue_sending(Connection *connection)
-{
-    while (connection->sent < size) {
-        ssize_t n = send(connection->fd, message + connection->sent, size - connection->sent,
-                         MSG_NOSIGNAL);
-        if (n >= 0) {
-            connection->sent += (size_t)n;
-        }
-        else if (errno == EAGAIN) {
-            if (!connection->wants_out) {
-                watch(connection, EPOLL_CTL_MOD, 1);
-            }
-            return;
-        }
-        else if (errno != EINTR) {
-            fail("send: %s", strerror(errno));
-        }
-    }
-    if (connection->wants_out) {
-        watch(connection, EPOLL_CTL_MOD, 0);
-    }
+    fcntl(connection->link.fd, F_SETFL, O_NONBLOCK);
+    connection->link.sent = connection->received = 0;
+    watch(&connection->link, EPOLL_CTL_ADD, 0);
 }
 
 static void
@@ -189,15 +135,15 @@ begin(Connection *connection)
         open_connection(connection);
         return;
     }
-    connection->sent = connection->received = 0;
-    continue_sending(connection);
+    connection->link.sent = connection->received = 0;
+    send_rest(&connection->link, message, size);
 }
 
 /* Gives 1 when the message is complete. */
 static int
 receive(Connection *connection)
 {
-    ssize_t n = recv(connection->fd, received, sizeof received, 0);
+    ssize_t n = recv(connection->link.fd, received, sizeof received, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return 0;
     }
@@ -205,10 +151,10 @@ receive(Connection *connection)
         fail("recv: %s", n == 0 ? "the server closed a connection" : strerror(errno));
     }
     if (mode == CONNECT) {
-        close(connection->fd);
+        close(connection->link.fd);
         return 1;
     }
-    if (connection->received + (size_t)n > (mode == WS ? answer_size : connection->sent)) {
+    if (connection->received + (size_t)n > (mode == WS ? answer_size : connection->link.sent)) {
         fail("more came back than was sent");
     }
     if (memcmp(received, answer + connection->received, (size_t)n) != 0) {
@@ -216,14 +162,6 @@ receive(Connection *connection)
     }
     connection->received += (size_t)n;
     return connection->received == answer_size;
-}
-
-static double
-now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 static double
@@ -243,7 +181,7 @@ exchange(long messages)
         for (int i = 0; i < ready; i++) {
             Connection *connection = events[i].data.ptr;
             if (events[i].events & EPOLLOUT) {
-                continue_sending(connection);
+                send_rest(&connection->link, message, size);
             }
             if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || !receive(connection)) {
                 continue;
