@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import falcon
+import falcon.asgi
 from flask import Flask, request
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -186,3 +188,62 @@ def item_of_flask(number: int) -> str:
 
 
 mounted = DispatcherMiddleware(flask, {"/under": flask})
+
+
+class FalconSpans:
+    def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
+        response.data = spans(request.get_param("of", required=True))
+
+
+class FalconItem:
+    def on_get(self, request: falcon.Request, response: falcon.Response, number: int) -> None:
+        response.text = f"item {number}"
+
+
+class AsyncFalconSpans:
+    async def on_get(self, request: falcon.asgi.Request, response: falcon.asgi.Response) -> None:
+        of = request.get_param("of", required=True)
+        response.data = await asyncio.to_thread(spans, of)
+
+
+class AsyncFalconItem:
+    async def on_get(
+        self, request: falcon.asgi.Request, response: falcon.asgi.Response, number: int
+    ) -> None:
+        response.text = f"item {number}"
+
+    async def on_websocket(
+        self, request: falcon.asgi.Request, socket: falcon.asgi.WebSocket, number: int
+    ) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+
+
+class FirstAnswers:
+    """Answers in a middleware, before any resource."""
+
+    async def process_resource(
+        self, request: Any, response: Any, resource: Any, params: Any
+    ) -> None:
+        if request.get_param("early"):
+            response.complete = True
+
+
+def sink(request: falcon.Request, response: falcon.Response) -> None:
+    response.text = "sunk"
+
+
+falcon_wsgi = falcon.App()
+falcon_wsgi.add_route("/spans", FalconSpans())
+falcon_wsgi.add_route("/items/{number:int}", FalconItem())
+falcon_wsgi.add_sink(sink, "/sink")
+falcon_mounted = DispatcherMiddleware(falcon_wsgi, {"/under": falcon_wsgi})
+
+falcon_inner = falcon.asgi.App(middleware=[FirstAnswers()])
+falcon_inner.add_route("/spans", AsyncFalconSpans())
+falcon_inner.add_route("/items/{number:int}", AsyncFalconItem())
+
+
+async def falcon_asgi(scope: Any, receive: Any, send: Any) -> None:
+    """Behind a middleware of ASGI, which hands on a scope of its own."""
+    await falcon_inner(dict(scope), receive, send)

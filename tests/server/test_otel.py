@@ -39,6 +39,16 @@ def flask() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
+def falcon_wsgi() -> Iterator[Served]:
+    yield from traced("falcon_mounted")
+
+
+@pytest.fixture(scope="module")
+def falcon_asgi() -> Iterator[Served]:
+    yield from traced("falcon_asgi")
+
+
+@pytest.fixture(scope="module")
 def alone() -> Iterator[Served]:
     """WSGI on the loop's own thread."""
     yield from traced("wsgi", "--threads", "1")
@@ -370,6 +380,55 @@ def test_flask_tells_routes(flask: Served, key: str, target: str, name: str) -> 
     own, _ = spans(flask, key)
     assert own["name"] == name
     assert own["attributes"].get("http.route") == (name.partition(" ")[2] or None)
+
+
+@pytest.mark.parametrize(
+    ("which", "target", "code", "name"),
+    [
+        ("wsgi", "/items/1?", 200, "GET /items/{number:int}"),
+        ("wsgi", "/under/items/1?", 200, "GET /under/items/{number:int}"),
+        ("wsgi", "/items/no-number?", 404, "GET"),
+        ("wsgi", "/sink?", 200, "GET"),
+        ("asgi", "/items/1?", 200, "GET /items/{number:int}"),
+        ("asgi", "/items/1?early=yes&", 200, "GET /items/{number:int}"),
+        ("asgi", "/nowhere?", 404, "GET"),
+    ],
+)
+def test_falcon_tells_routes(
+    request: pytest.FixtureRequest, key: str, which: str, target: str, code: int, name: str
+) -> None:
+    served: Served = request.getfixturevalue(f"falcon_{which}")
+    assert ask(served, f"{target}key={key}") == code
+    own, _ = spans(served, key)
+    assert own["name"] == name
+    assert own["attributes"].get("http.route") == (name.partition(" ")[2] or None)
+
+
+def test_falcon_tells_the_route_of_a_method_that_it_refuses(falcon_asgi: Served, key: str) -> None:
+    assert ask(falcon_asgi, f"/items/1?key={key}", method="DELETE") == 405
+    assert spans(falcon_asgi, key)[0]["name"] == "DELETE /items/{number:int}"
+
+
+def test_falcon_tells_the_route_of_a_websocket(falcon_asgi: Served, key: str) -> None:
+    from websockets.sync.client import connect
+
+    url = falcon_asgi.url.replace("http", "ws") + f"/items/1?key={key}"
+    with connect(url, proxy=None) as socket:
+        assert socket.recv(timeout=PATIENCE) == "hello"
+    assert spans(falcon_asgi, key)[0]["name"] == "GET /items/{number:int}"
+
+
+def test_falcon_is_as_it_was_when_the_server_has_ended() -> None:
+    import falcon.app
+
+    from rondel.server.otel_routes import listen
+
+    before = falcon.app.App._get_responder
+    first, second = listen(), listen()
+    assert falcon.app.App._get_responder is not before
+    second()
+    first()
+    assert falcon.app.App._get_responder is before
 
 
 def test_an_exporter_that_is_not_there_is_told() -> None:

@@ -8,28 +8,23 @@ was, how late its timers) is the time between two collections; collections withi
 one, so that each instrument's callback sees the same.
 """
 
-import atexit
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
 from rondel.inspect._model import LoopStats, lag_at, read_stats
-from rondel.server.errors import UsageError
+from rondel.server.otel_exporters import meter_provider
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
-__all__ = ["Meters", "exporter_of", "meters"]
+__all__ = ["Meters", "meters"]
 
 # What the conventions advise for http.server.request.duration, in seconds.
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-# Milliseconds for what is sent when the process ends.
-_LAST_WORDS = 5000
 # Seconds within which collections share what was looked at.
 _MOMENT = 0.1
 
@@ -62,51 +57,12 @@ def meters(*, ours: bool) -> "Meters | None":
 
     provider = metrics.get_meter_provider()
     if type(provider).__name__ == "_ProxyMeterProvider":  # the library's stand-in for none
-        made = _by_environment(ours=ours)
+        made = meter_provider(ours=ours)
         if made is None:
             return None
         metrics.set_meter_provider(made)
         provider = made
     return Meters(provider)
-
-
-def _by_environment(*, ours: bool) -> "MeterProvider | None":
-    said = os.environ.get("OTEL_METRICS_EXPORTER", "")
-    if not said and not (ours and exporter_of("metrics", "otlp") is not None):
-        return None
-    names = [name.strip() for name in (said or "otlp").split(",")]
-    if set(names) == {"none"}:
-        return None
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-
-    readers = []
-    for name in names:
-        if name == "none":
-            continue
-        make = exporter_of("metrics", name)
-        if make is None:
-            raise UsageError(f"otel: no exporter {name!r} is installed (OTEL_METRICS_EXPORTER)")
-        made = make()
-        # Prometheus' is a reader itself, which is asked.
-        readers.append(
-            made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made)
-        )
-    provider = MeterProvider(metric_readers=readers, shutdown_on_exit=False)
-    # By itself it waits for half a minute for a collector that does not answer.
-    atexit.register(provider.shutdown, _LAST_WORDS)
-    return provider
-
-
-def exporter_of(signal: str, name: str) -> Callable[[], Any] | None:
-    """What makes the exporter of this name for ``traces`` or ``metrics``; None: not installed."""
-    if name == "otlp":
-        protocol = os.environ.get(
-            f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
-        ) or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
-        name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
-    found = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
-    return found[0].load() if found else None
 
 
 class Meters:

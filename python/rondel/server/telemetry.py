@@ -1,5 +1,6 @@
 """OpenTelemetry: a server span for each request, by the library (`--otel`); its metrics are
-`otel_metrics`, spans of stalls `otel_stalls`.
+`otel_metrics`, spans of stalls `otel_stalls`, routes `otel_routes`, where it all goes
+`otel_exporters`.
 
     traceparent ─► propagator ─► span, current while the application runs ─► status, error, end
 
@@ -14,27 +15,24 @@ response counts for nothing and its exceptions are seen all the same.
 """
 
 import importlib.util
-import os
 import re
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
 from rondel.server.config import ASGIApp, Message, Receive, Scope, Send
 from rondel.server.errors import UsageError
-from rondel.server.otel_metrics import Meters, exporter_of, meters
+from rondel.server.otel_exporters import INSTALL, tracer_provider
+from rondel.server.otel_metrics import Meters, meters
+from rondel.server.otel_routes import at, listen, route_in
 from rondel.server.otel_stalls import StallSpans
 from rondel.server.sends import PassesFiles
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.trace import Span
 
 __all__ = ["Telemetry", "check"]
-
-INSTALL = "pip install 'rondel[otel]'"
 
 # Others are `_OTHER`: who makes methods up would make up names of spans.
 _METHODS = frozenset(
@@ -42,7 +40,6 @@ _METHODS = frozenset(
 )
 # What the conventions have taken out of queries: signatures that let their holder in.
 _SECRETS = re.compile(r"(^|&)(AWSAccessKeyId|Signature|sig|X-Goog-Signature)=[^&]*")
-_NAMES_OF_ROUTES = re.compile(r"{(\w+)")
 
 
 def check() -> None:
@@ -72,7 +69,7 @@ class Telemetry:
         provider = trace.get_tracer_provider()
         ours = isinstance(provider, trace.ProxyTracerProvider)
         if ours:
-            provider = _by_environment()
+            provider = tracer_provider()
             trace.set_tracer_provider(provider)
         self._tracer = provider.get_tracer(
             "rondel", rondel.__version__, schema_url="https://opentelemetry.io/schemas/1.37.0"
@@ -86,7 +83,7 @@ class Telemetry:
         self._meters = meters(ours=ours)
         # Those whose application runs, by the inspector's numbers.
         self._here: dict[int, _Request] = {}
-        self._deaf = _listen_to_flask()
+        self._deaf = listen()
         count = (lambda: None) if self._meters is None else self._meters.stalled
         self._stalls = StallSpans(self._tracer, self._context_of, count)
 
@@ -112,12 +109,14 @@ class Telemetry:
             number = _rondel._request()
             self._here[number] = request
             token = self._attach(request.context)
+            here = at.set(request)
             try:
                 await app(scope, receive, _Sending(request, send).send)
             except BaseException as error:
                 request.failed(error)
                 raise
             finally:
+                at.reset(here)
                 self._detach(token)
                 self._here.pop(number, None)
                 request.end(scope)
@@ -133,7 +132,7 @@ class Telemetry:
             request = self._begin(scope, reply.waited)
             replying = _Reply(reply, request)
             token = self._attach(request.context)
-            here = _at_thread.set(request)
+            here = at.set(request)
             left: Any = None
             try:
                 left = handler(scope, body, replying)  # type: ignore[arg-type]
@@ -141,7 +140,7 @@ class Telemetry:
                 request.failed(error)
                 raise
             finally:
-                _at_thread.reset(here)
+                at.reset(here)
                 if left is None:
                     self._detach(token)
                     # One that goes to the loop instead has its span there.
@@ -244,7 +243,7 @@ class _Request:
     def _outcome(self, scope: Scope) -> dict[str, Any]:
         """The attributes that are known at the end."""
         known: dict[str, Any] = {}
-        if route := self.route or _route(scope, self.prefix):
+        if route := self.route or route_in(scope, self.prefix):
             known["http.route"] = route
         if self.status:
             known["http.response.status_code"] = self.status
@@ -265,10 +264,6 @@ class _Request:
             span.record_exception(self._error)
         if "error.type" in outcome:
             span.set_status(self._trace.StatusCode.ERROR)
-
-
-# The request that a thread is at, here.
-_at_thread: ContextVar[_Request | None] = ContextVar("rondel_otel", default=None)
 
 
 class _Measured:
@@ -419,66 +414,3 @@ def _server(host: str | None, scope: Scope) -> tuple[str, int | None]:
         return name.strip("[]"), int(digits)
     usual = {"http": 80, "ws": 80, "https": 443, "wss": 443}
     return host.strip("[]"), usual.get(scope["scheme"])
-
-
-def _route(scope: Mapping[str, Any], prefix: str) -> str | None:
-    """The route that a framework has noted in the scope, without values in it: Starlette's and
-    FastAPI's, Django's by ``rondel.django.resolve``.
-    """
-    match = scope.get("rondel.match")
-    if match is not None:
-        route: str = match.route
-        return route if route.startswith("^") else "/" + route
-    path = getattr(scope.get("route"), "path", None)
-    if not isinstance(path, str):
-        return None
-    mounted: str = scope.get("root_path", "")[len(prefix) :]
-    if mounted and set(scope.get("path_params", ())) > set(_NAMES_OF_ROUTES.findall(path)):
-        return None  # some of them are in the way there
-    return mounted + path
-
-
-def _flask_begins(_app: object, **_more: object) -> None:
-    """Flask has matched a request: its rule, below what the application is mounted at."""
-    from flask import request
-
-    here, rule = _at_thread.get(), request.url_rule
-    if here is not None and rule is not None:
-        here.route = request.environ.get("SCRIPT_NAME", "")[len(here.prefix) :] + rule.rule
-
-
-def _listen_to_flask() -> Callable[[], object]:
-    """Be told of Flask's routes, if there is a Flask; how that ends."""
-    signals = sys.modules.get("flask.signals")
-    if signals is None or not hasattr(signals.request_started, "connect"):
-        return lambda: None
-    signals.request_started.connect(_flask_begins)
-    return lambda: signals.request_started.disconnect(_flask_begins)
-
-
-# -------------------------------------------------------------------------------------- a provider
-
-
-def _by_environment() -> "TracerProvider":
-    """A provider of the SDK, which reads most of `OTEL_*` by itself; not the exporter's name."""
-    try:
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ModuleNotFoundError:
-        raise UsageError(
-            "otel: the program has set no tracer provider, and OpenTelemetry's SDK is not "
-            f"installed: {INSTALL}"
-        ) from None
-    provider = TracerProvider()
-    names = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    for name in (name.strip() for name in names.split(",")):
-        if name == "none":
-            continue
-        make = exporter_of("traces", name)
-        if make is None:
-            raise UsageError(
-                f"otel: no exporter {name!r} is installed (OTEL_TRACES_EXPORTER); "
-                f"{INSTALL} has otlp"
-            )
-        provider.add_span_processor(BatchSpanProcessor(make()))
-    return provider
