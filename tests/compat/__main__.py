@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tests.compat.prepare import CACHE, ROOT, prepare, services, versions
 from tests.conformance import interpreters
-from tests.conformance.suites import SuiteError, output
+from tests.conformance.suites import SuiteError, output, status
 
 PROGRAMS = Path(__file__).parent / "programs"
 MODES = ("stdlib", "loop", "install")
@@ -219,14 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.chdir(ROOT)
     # A `kill` ends the servers, too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    try:
-        return 0 if run(options) else 1
-    except SuiteError as error:
-        print(f"compat: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compat: interrupted", file=sys.stderr)
-        return 130
+    return status("compat", lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from tests.conformance.compare import Comparison, compare
 from tests.conformance.prepare import prepare
 from tests.conformance.process import Patience
 from tests.conformance.run import Request, default_interrupt, last_line, measure
-from tests.conformance.suites import SUITES, TASK_LAYER, SuiteError, output
+from tests.conformance.suites import SUITES, TASK_LAYER, SuiteError, output, status
 
 LOOP = "rondel"
 CACHE = interpreters.ROOT / ".cache/conformance"
@@ -174,14 +174,7 @@ def run(options: argparse.Namespace) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     default_interrupt()
-    try:
-        return 0 if run(options) else 1
-    except SuiteError as error:
-        print(f"conformance: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("conformance: interrupted", file=sys.stderr)
-        return 130
+    return status("conformance", lambda: run(options))
 
 
 if __name__ == "__main__":

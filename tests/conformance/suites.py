@@ -2,6 +2,8 @@
 
 import fnmatch
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +112,20 @@ def output(python: str, code: str) -> str:
         raise SuiteError(f"{python} cannot be run: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
         raise SuiteError(f"{python}: {error.output.strip().rpartition(chr(10))[2]}") from error
+
+
+def status(command: str, run: Callable[[], bool]) -> int:
+    """What a command ends with: 1 if something has failed, 2 if a suite cannot be run, which is
+    told, 130 if it was interrupted.
+    """
+    try:
+        return 0 if run() else 1
+    except SuiteError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def cpython_tests(python: str) -> Path:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.net.certificates import secured
 from tests.net.peers import Recorder, connected, listening_socket, until_closed
-from tests.net.test_pipes import Reader, Writer, read_all, reading, writing
+from tests.net.pipes import Reader, Writer, read_all, reading, writing
 from tests.net.test_tcp import Buffered
 from tests.net.test_udp import Receiver, address, endpoint
 from tests.support import PATIENCE, Runtime, spin

@@ -1,8 +1,8 @@
-"""Conditions and barriers, looked at closely: foreign locks, subclasses, waits that are cut off.
+"""Conditions, looked at closely: foreign locks, subclasses, waits that are cut off.
 
-`test_sync` has what every program uses, `test_locks` what they share with the other locks; the
-random trees (`tests/property`) compare the order of their steps. The private fields are asyncio's
-own: libraries read them.
+`test_sync` has what every program uses, `test_locks` what they share with the other locks, and
+`test_barriers` barriers; the random trees (`tests/property`) compare the order of their steps. The
+private fields are asyncio's own: libraries read them.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.runtime.locks import asleep, noisy
 from tests.support import Runtime, spin
 
 PASSES_ON = hasattr(asyncio.Condition, "_notify")
@@ -44,13 +45,6 @@ def make(aio: ModuleType, name: str) -> Any:
     """The coroutine of that name, of a new object."""
     kind, wait = COROUTINES[name]
     return wait(aio.Condition() if kind == "Condition" else aio.Barrier(1))
-
-
-async def asleep(aio: ModuleType, *awaitables: Awaitable[Any]) -> list[Any]:
-    """A task for each, all of them started in order and waiting by now."""
-    tasks = [aio.create_task(awaitable) for awaitable in awaitables]
-    await spin(aio)
-    return tasks
 
 
 async def waiting(condition: Any, seen: list[Any] | None = None, name: object = None) -> Any:
@@ -130,24 +124,6 @@ async def test_the_private_fields_of_a_condition_are_asyncios(aio: ModuleType) -
     assert waiter.result() is False
 
 
-async def test_the_private_fields_of_a_barrier_are_asyncios(aio: ModuleType) -> None:
-    barrier = aio.Barrier(2)
-    assert isinstance(barrier._cond, aio.Condition)
-    assert (barrier._parties, barrier._count, barrier._state.name) == (2, 0, "FILLING")
-    (task,) = await asleep(aio, barrier.wait())
-    assert barrier._count == 1
-    await barrier.abort()
-    assert barrier._state.name == "BROKEN"
-    with pytest.raises(aio.BrokenBarrierError, match="Abort or reset of barrier"):
-        await task
-    with pytest.raises(aio.BrokenBarrierError, match="Barrier aborted"):
-        await barrier.wait()
-    assert barrier._count == 0
-    barrier._state = type(barrier._state).FILLING
-    barrier._parties = 1
-    assert await barrier.wait() == 0
-
-
 async def test_the_methods_of_the_lock_are_the_conditions(aio: ModuleType) -> None:
     lock = aio.Lock()
     condition = aio.Condition(lock)
@@ -192,17 +168,6 @@ async def test_a_deep_copy_of_a_condition_on_a_stock_lock(aio: ModuleType) -> No
         assert twin.locked()
         assert twin._lock.locked()
         assert not condition.locked()
-
-
-async def test_a_copied_barrier_counts_for_itself(aio: ModuleType) -> None:
-    barrier = aio.Barrier(1)
-    await barrier.abort()
-    for twin in (copy.deepcopy(barrier), pickle.loads(pickle.dumps(barrier))):
-        assert twin.broken
-        assert twin.parties == 1
-        await twin.reset()
-        assert await twin.wait() == 0
-    assert barrier.broken
 
 
 # Who is notified.
@@ -467,16 +432,7 @@ async def test_a_lock_that_fails_ends_the_wait(aio: ModuleType) -> None:
 async def test_a_lock_of_a_subclass_is_asked(aio: ModuleType) -> None:
     seen: list[str] = []
 
-    class Noisy(aio.Lock):  # type: ignore[misc, name-defined]
-        async def acquire(self) -> bool:
-            seen.append("acquire")
-            return bool(await super().acquire())
-
-        def release(self) -> None:
-            seen.append("release")
-            super().release()
-
-    condition = aio.Condition(Noisy())
+    condition = aio.Condition(noisy(aio, seen))
     (task,) = await asleep(aio, waiting(condition))
     async with condition:
         condition.notify_all()
@@ -555,107 +511,6 @@ async def test_the_constructors_methods_hide_a_subclasss(aio: ModuleType) -> Non
     assert await task is True
 
 
-async def test_a_barrier_subclass_may_override_its_parts(aio: ModuleType) -> None:
-    seen: list[str] = []
-
-    class Noisy(aio.Barrier):  # type: ignore[misc, name-defined]
-        async def wait(self) -> int:
-            seen.append("wait")
-            return int(await super().wait())
-
-        async def _block(self) -> None:
-            seen.append("block")
-            await super()._block()
-
-    barrier = Noisy(2)
-    assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
-    assert seen == ["wait", "block"] * 2
-    lonely = Noisy(1)
-    async with lonely as place:
-        assert place == 0
-    assert seen[4:] == ["wait", "block"]
-    await lonely.abort()
-    await lonely.reset()
-    assert not lonely.broken
-
-
-@pytest.mark.parametrize("lock", [asyncio.Lock, None])
-async def test_a_barrier_works_on_a_condition_that_is_put_in(
-    aio: ModuleType, lock: Callable[[], Any] | None
-) -> None:
-    class Plain(aio.Condition):  # type: ignore[misc, name-defined]
-        pass
-
-    barrier = aio.Barrier(2)
-    barrier._cond = aio.Condition(lock()) if lock else Plain()
-    assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
-    await barrier.abort()
-    with pytest.raises(aio.BrokenBarrierError):
-        await barrier.wait()
-
-
-# Barriers.
-
-
-async def test_who_comes_while_a_barrier_drains_waits_for_the_next_round(aio: ModuleType) -> None:
-    barrier, seen = aio.Barrier(2), []
-
-    async def party(name: str) -> None:
-        seen.append((name, await barrier.wait()))
-
-    tasks = await asleep(aio, party("a"))
-    tasks += [aio.create_task(party(name)) for name in ("b", "c", "d")]
-    await aio.gather(*tasks)
-    assert sorted(seen[:2]) == [("a", 0), ("b", 1)]
-    assert sorted(seen[2:]) == [("c", 0), ("d", 1)]
-
-
-async def test_a_party_cancelled_while_it_drains_is_gone(aio: ModuleType) -> None:
-    barrier = aio.Barrier(2)
-    (first,) = await asleep(aio, barrier.wait())
-    second = aio.create_task(barrier.wait())
-    await aio.sleep(0)  # the second has opened the barrier
-    first.cancel()
-    await aio.wait([first, second])
-    assert first.cancelled()
-    assert second.result() == 1
-    assert (barrier._count, barrier._state.name) == (0, "FILLING")
-    assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
-
-
-async def test_a_barrier_reset_while_it_is_used_waits_for_all_to_go(aio: ModuleType) -> None:
-    barrier = aio.Barrier(3)
-    tasks = await asleep(aio, barrier.wait(), barrier.wait())
-    await barrier.reset()
-    late = aio.create_task(barrier.wait())
-    await spin(aio, 12)
-    for task in tasks:
-        with pytest.raises(aio.BrokenBarrierError, match="Abort or reset"):
-            await task
-    assert barrier.n_waiting == 1
-    assert not late.done()
-    await aio.gather(barrier.wait(), barrier.wait())
-    assert await late == 0
-
-
-async def test_a_party_that_waits_for_the_lock_can_be_cancelled(aio: ModuleType) -> None:
-    barrier = aio.Barrier(1)
-    async with barrier._cond:
-        tasks = await asleep(aio, barrier.wait(), barrier.reset(), barrier.abort())
-        for task in tasks:
-            assert task.cancel()
-        await spin(aio)
-    assert all(task.cancelled() for task in tasks)
-    assert not barrier.broken
-    assert await barrier.wait() == 0
-
-
-async def test_async_with_a_barrier_lets_errors_out(aio: ModuleType) -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with aio.Barrier(1):
-            raise ZeroDivisionError
-
-
 # A loop that is not Rondel's.
 
 
@@ -671,20 +526,5 @@ def test_native_conditions_work_on_a_stock_loop() -> None:
             condition.notify_all()
         await asyncio.gather(tasks[0], tasks[2])
         assert seen == [0, 2]
-
-    asyncio.run(main())
-
-
-def test_native_barriers_work_on_a_stock_loop() -> None:
-    rondel = pytest.importorskip("rondel")
-
-    async def main() -> None:
-        barrier = rondel.Barrier(2)
-        for _ in range(3):
-            assert sorted(await asyncio.gather(barrier.wait(), barrier.wait())) == [0, 1]
-        (task,) = await asleep(asyncio, barrier.wait())
-        await barrier.reset()
-        with pytest.raises(asyncio.BrokenBarrierError):
-            await task
 
     asyncio.run(main())

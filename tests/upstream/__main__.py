@@ -32,7 +32,7 @@ from pathlib import Path
 from tests.conformance import interpreters
 from tests.conformance.process import Patience
 from tests.conformance.run import default_interrupt, last_line
-from tests.conformance.suites import SuiteError, output
+from tests.conformance.suites import SuiteError, output, status
 from tests.upstream import redis
 from tests.upstream.compare import Comparison, compare
 from tests.upstream.prepare import CACHE, Prepared, prepare
@@ -185,14 +185,7 @@ def run(options: argparse.Namespace) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     default_interrupt()
-    try:
-        return 0 if run(options) else 1
-    except SuiteError as error:
-        print(f"upstream: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("upstream: interrupted", file=sys.stderr)
-        return 130
+    return status("upstream", lambda: run(options))
 
 
 if __name__ == "__main__":
