@@ -2,6 +2,8 @@
 
 import tests.safety.accepted
 import tests.safety.bridging
+import tests.safety.locks
+import tests.safety.loops
 import tests.safety.pipes
 import tests.safety.sockets
 import tests.safety.tls  # noqa: F401

@@ -38,8 +38,8 @@ def soaked_in_a_child(code: str) -> str:
 @pytest.mark.parametrize("name", SOAKED)
 def test_a_hundred_thousand_operations_take_no_more_memory(name: str) -> None:
     assert "leaks: False" in soaked_in_a_child(
-        "import rondel; from tests.safety import soak, workloads\n"
-        f"soaked = soak.soak(rondel, workloads.WORKLOADS[{name!r}], 100_000)\n"
+        "import rondel; from tests.safety import catalogue, soak\n"
+        f"soaked = soak.soak(rondel, catalogue.WORKLOADS[{name!r}], 100_000)\n"
         "print(f'leaks: {soaked.leaks()}', soaked)"
     )
 
