@@ -32,7 +32,7 @@ __all__ = ["Command"]
 class Command(BaseCommand):
     """Serves the project until SIGINT or SIGTERM."""
 
-    help = "Serves ASGI_APPLICATION on Rondel, for production: no autoreload, no static files."
+    help = "Serves ASGI_APPLICATION on Rondel, for production; static files by --static."
     # They run in `handle`, which may add those of `check --deploy`.
     requires_system_checks = ()
 
