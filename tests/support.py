@@ -38,6 +38,26 @@ RUNTIMES = (
     else ("asyncio", "rondel", "asyncio-on-rondel", "rondel-on-asyncio")
 )
 
+# The names of the package that are not asyncio's: it says so in its documents.
+OWN = {
+    "EventLoop",
+    "EventLoopPolicy",
+    "RemoteError",
+    "Runner",
+    "Timed",
+    "Timing",
+    "WorkerDied",
+    "background",
+    "install",
+    "installed",
+    "new_event_loop",
+    "run",
+    "timed",
+    "to_process",
+    "uninstall",
+    "watch_tasks",
+}
+
 # asyncio's timeouts, streams and transports had bugs then that Rondel's have in no version.
 EARLY_311 = sys.version_info < (3, 11, 7)
 

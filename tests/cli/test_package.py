@@ -11,26 +11,7 @@ from typing import Any
 import pytest
 
 import rondel
-from tests.support import python
-
-OWN = {
-    "EventLoop",
-    "EventLoopPolicy",
-    "RemoteError",
-    "Runner",
-    "Timed",
-    "Timing",
-    "WorkerDied",
-    "background",
-    "install",
-    "installed",
-    "new_event_loop",
-    "run",
-    "timed",
-    "to_process",
-    "uninstall",
-    "watch_tasks",
-}
+from tests.support import OWN, python
 
 
 def test_it_offers_every_public_name_of_asyncio() -> None:

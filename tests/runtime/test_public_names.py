@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ONLY_ASYNCIO, python
+from tests.support import ONLY_ASYNCIO, OWN, python
 
 if ONLY_ASYNCIO:
     pytest.skip("Rondel's own names", allow_module_level=True)
@@ -22,25 +22,6 @@ if ONLY_ASYNCIO:
 import rondel
 from rondel.tasks import NATIVE
 
-# What is ours: the package says so in its documents.
-OWN = {
-    "EventLoop",
-    "EventLoopPolicy",
-    "RemoteError",
-    "Runner",
-    "Timed",
-    "Timing",
-    "WorkerDied",
-    "background",
-    "install",
-    "installed",
-    "new_event_loop",
-    "run",
-    "timed",
-    "to_process",
-    "uninstall",
-    "watch_tasks",
-}
 # asyncio's names that mean another object here.
 OTHERS = {*NATIVE, "EventLoop", "Runner", "new_event_loop", "run"}
 
