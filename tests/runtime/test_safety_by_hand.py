@@ -8,6 +8,8 @@ from typing import Any
 from tests.runtime.child import Child, in_child, rondel_only
 from tests.runtime.reentry import hand_over, wait_on
 
+var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
+
 
 @in_child
 def test_a_sleep_yielded_by_hand_is_a_bad_yield(child: Child) -> None:

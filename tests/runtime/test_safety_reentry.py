@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import sys
 from typing import Any
 
 from tests.runtime.child import Child, in_child, rondel_only
 from tests.runtime.reentry import give, hand_over, wait_on
-
-var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 
 
 # In 3.13.0 a second run_forever() takes asyncio's loop apart.
