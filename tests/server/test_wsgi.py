@@ -535,6 +535,27 @@ def test_other_requests_are_answered_while_all_threads_but_one_wait() -> None:
         assert wire.rest() == b"second"
 
 
+def test_quick_answers_do_not_wait_for_a_thread_that_blocks_after_them() -> None:
+    """Answers of quick requests reach the loop together; what comes after them may not be quick."""
+    with serving(f"{APPS}:app", "--threads", "4") as served, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(served.connect()) for _ in range(40)]
+        hello = b"GET /hello HTTP/1.1\r\nhost: t\r\n\r\n"
+        for _ in range(25):
+            for wire in wires:
+                wire.send(hello)
+            assert [wire.response().body for wire in wires] == [b"hello"] * 40
+        for key in range(8):
+            stuck = wires[10:40:10]
+            others = [wire for wire in wires if wire not in stuck]
+            for wire in wires:
+                held = f"GET /stuck?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode()
+                wire.send(held if wire in stuck else hello)
+            # Three of the threads are stuck by now, or will be.
+            assert [wire.response().body for wire in others] == [b"hello"] * 37
+            served.get(f"/release?key={key}")
+            assert [wire.response().body for wire in stuck] == [b"free"] * 3
+
+
 # ---------------------------------------------------------------------------------- the end
 
 

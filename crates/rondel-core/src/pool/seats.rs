@@ -7,9 +7,10 @@
 //! * `running` is the number of `counted` seats;
 //! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
 
-use super::Job;
-use super::pacer::{Delay, Pace};
+use super::pacer::{Delay, Pace, SHORT};
 use super::totals::Spent;
+use super::turn::Present;
+use super::{Job, Turn};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
@@ -111,16 +112,53 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The job of this turn, if there was one, has ended; whether it was a quick one without a pin.
+    pub(super) fn end(&mut self, turn: &mut Turn, ended: u64) -> bool {
+        let seat = turn.thread;
+        let ran = match (&turn.present, self.seats[seat].since) {
+            (Present::Nothing, _) | (_, None) => 0,
+            (_, Some(since)) => ended.saturating_sub(since),
+        };
+        self.spent.ran += ran;
+        match std::mem::replace(&mut turn.present, Present::Nothing) {
+            Present::Nothing => false,
+            Present::Pinned(pin) => {
+                let hold = turn.hold && pin.alive.load(Ordering::Relaxed);
+                self.seats[seat].since = None;
+                self.seats[seat].held = hold.then_some(pin.id);
+                false
+            }
+            Present::Queued => {
+                self.seats[seat].since = None;
+                self.uncount(seat);
+                ran < SHORT
+            }
+        }
+    }
+
+    /// Whether jobs without a pin are all that there is, and this thread is the only one at work.
+    pub(super) fn is_alone_with_queue(&self, seat: usize) -> bool {
+        let place = &self.seats[seat];
+        let nothing_else =
+            place.inbox.is_empty() && place.held.is_none() && self.unseated.is_empty();
+        nothing_else && !self.queue.is_empty() && self.idle.len() + 1 >= self.seats.len()
+    }
+
     /// The next job without a pin, for a thread that is free. A thread that was woken for one is
     /// counted already.
-    pub(super) fn take_queued(&mut self, seat: usize) -> Option<Queued> {
+    pub(super) fn next_queued(&mut self, turn: &mut Turn) -> Option<Job> {
+        let seat = turn.thread;
         self.uncount(seat);
         if self.seats[seat].held.is_some() || self.running >= self.pace.wanted() {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        let queued = self.queue.pop_front()?;
         self.running += 1;
         self.pace.begun += 1;
+        turn.hold = false;
+        turn.present = Present::Queued;
+        let job = self.begin(turn, queued);
+        self.seats[seat].counted = true;
         Some(job)
     }
 
