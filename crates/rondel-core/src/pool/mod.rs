@@ -20,6 +20,11 @@
 //! * **Told late.** Who submits a job as its last act before it gives the interpreter's lock up may keep
 //!   the wake-up until then ([`Pool::submit_late`]), and who has finished one has its loop woken when it
 //!   has gone idle ([`Turn::tell`]): a thread that is woken for a lock that another holds sleeps twice.
+//! * **Quick jobs in one go.** Where jobs take some microseconds, waking somebody costs as much as a job.
+//!   So no second thread is woken for them before the first is seen to wait, a loop may be told of
+//!   several at once ([`Turn::tell_soon`]), and a thread that is alone at work need not give the
+//!   interpreter's lock up between two ([`Pool::next_at_once`]). Whatever is put off by that, because the
+//!   next job turns out to wait for something, is seen to by the pacer's next look, within [`TICK`].
 //!
 //! The threads are the caller's: `spawn` starts one, which calls [`Pool::work`] (or [`Pool::next`] for
 //! job after job, and runs each itself) and returns when the pool is closed. Any method may be called
@@ -51,9 +56,6 @@ pub type Job = Box<dyn FnOnce(&mut Turn) + Send>;
 /// So long does a thread that has gone idle look for itself whether a job is there for it; meanwhile the
 /// wake-up for one may come late. Calls that follow each other come at shorter intervals.
 const HOT: Duration = Duration::from_millis(2);
-
-/// So many jobs at most are given to a thread one after the other without its waiting in between.
-const ROW: usize = 16;
 
 /// A wake-up of a thread that the caller is to make, by dropping it; soon, and not in vain if late.
 #[derive(Debug)]
@@ -241,7 +243,6 @@ impl Pool {
         if std::mem::take(&mut turn.fresh) && state.pace.is_paced() {
             state.seats[seat].delay = Delay::mine();
         }
-        turn.in_a_row = 0;
         let mut quick = state.end(turn, ended);
         loop {
             if let Some(Pinned { pin, queued }) = state.next_pinned(seat, self.0.limit) {
@@ -257,7 +258,13 @@ impl Pool {
                 return Some(job);
             }
             if let Some(job) = state.next_queued(turn) {
-                return Some(go_on(state, turn, job, quick));
+                // Else who waits for the job before hears of it with this one's end.
+                let tell = !quick || !turn.may_wait() || !state.pace.is_watching();
+                drop(state);
+                if tell {
+                    turn.told();
+                }
+                return Some(job);
             }
             if state.closed {
                 drop(state);
@@ -288,22 +295,21 @@ impl Pool {
         }
     }
 
-    /// As [`Pool::next`], but `None` where there is no job at once, or another thread is at work, or the
-    /// caller had [`ROW`] jobs so: for one who keeps what others need (an interpreter's lock) from job to
-    /// job. It calls `next` then, without that.
+    /// As [`Pool::next`], but `None` unless there is a job at once, no other thread is at work, and the
+    /// jobs so far were quick and can wait for this one ([`Turn::tell_soon`]): for a caller who keeps what
+    /// others need (an interpreter's lock) from one to the next, and gives it up for `next` else. So that
+    /// is for no more than some jobs in a row, and nobody is woken while it is held.
     pub fn next_at_once(&self, turn: &mut Turn) -> Option<Job> {
-        if turn.in_a_row >= ROW || !matches!(turn.present, Present::Queued) {
+        if !turn.may_wait() {
             return None;
         }
         let ended = clock::now();
         let mut state = self.lock();
-        if !state.is_alone_with_queue(turn.thread) {
+        if !state.goes_on_at_once(turn, ended) {
             return None;
         }
-        let quick = state.end(turn, ended);
-        let job = state.next_queued(turn)?;
-        turn.in_a_row += 1;
-        Some(go_on(state, turn, job, quick))
+        state.end(turn, ended);
+        state.next_queued(turn)
     }
 
     /// Looks whether those at work are blocked, and lets further threads run or fewer. Says whether it
@@ -474,17 +480,6 @@ fn sleep<'a>(mut state: MutexGuard<'a, State>, seat: usize, hot: bool) -> MutexG
     // Taken off by whoever woke it; a wake-up by accident takes itself off.
     state.leave_idle(seat);
     state
-}
-
-/// A thread takes one more job. Who waits for the one before is told first, unless both are quick and the
-/// pool's loop looks within a tick.
-fn go_on(state: MutexGuard<'_, State>, turn: &mut Turn, job: Job, quick: bool) -> Job {
-    let wait = quick && turn.may_wait() && state.pace.is_watching();
-    drop(state);
-    if !wait {
-        turn.told();
-    }
-    job
 }
 
 fn run(job: Job, turn: &mut Turn) {

@@ -115,33 +115,37 @@ impl State {
     /// The job of this turn, if there was one, has ended; whether it was a quick one without a pin.
     pub(super) fn end(&mut self, turn: &mut Turn, ended: u64) -> bool {
         let seat = turn.thread;
-        let ran = match (&turn.present, self.seats[seat].since) {
-            (Present::Nothing, _) | (_, None) => 0,
-            (_, Some(since)) => ended.saturating_sub(since),
-        };
-        self.spent.ran += ran;
+        let quick = self.was_quick(turn, ended);
         match std::mem::replace(&mut turn.present, Present::Nothing) {
-            Present::Nothing => false,
+            Present::Nothing => return false,
             Present::Pinned(pin) => {
                 let hold = turn.hold && pin.alive.load(Ordering::Relaxed);
-                self.seats[seat].since = None;
                 self.seats[seat].held = hold.then_some(pin.id);
-                false
             }
-            Present::Queued => {
-                self.seats[seat].since = None;
-                self.uncount(seat);
-                ran < SHORT
-            }
+            Present::Queued => self.uncount(seat),
         }
+        if let Some(since) = self.seats[seat].since.take() {
+            self.spent.ran += ended.saturating_sub(since);
+        }
+        quick
     }
 
-    /// Whether jobs without a pin are all that there is, and this thread is the only one at work.
-    pub(super) fn is_alone_with_queue(&self, seat: usize) -> bool {
-        let place = &self.seats[seat];
-        let nothing_else =
-            place.inbox.is_empty() && place.held.is_none() && self.unseated.is_empty();
-        nothing_else && !self.queue.is_empty() && self.idle.len() + 1 >= self.seats.len()
+    fn was_quick(&self, turn: &Turn, ended: u64) -> bool {
+        let since = self.seats[turn.thread].since;
+        matches!(turn.present, Present::Queued)
+            && since.is_some_and(|since| ended.saturating_sub(since) < SHORT)
+    }
+
+    /// Whether a quick job has another one behind it, and nobody but its thread is at work.
+    pub(super) fn goes_on_at_once(&self, turn: &Turn, ended: u64) -> bool {
+        let place = &self.seats[turn.thread];
+        !self.queue.is_empty()
+            && self.idle.len() + 1 >= self.seats.len()
+            && self.pace.is_watching()
+            && place.inbox.is_empty()
+            && place.held.is_none()
+            && self.unseated.is_empty()
+            && self.was_quick(turn, ended)
     }
 
     /// The next job without a pin, for a thread that is free. A thread that was woken for one is

@@ -19,8 +19,6 @@ pub struct Turn {
     pub(super) waited: u64,
     /// It has not asked for a job yet.
     pub(super) fresh: bool,
-    /// Jobs that it was given at once (`Pool::next_at_once`), one after the other.
-    pub(super) in_a_row: usize,
     /// Whose sleep ends once this thread is idle, or has the next job.
     /// Weak: a loop that is closed meanwhile gives its descriptors back then.
     tell: Option<Weak<LoopWaker>>,
@@ -59,7 +57,6 @@ impl Turn {
             present: Present::Nothing,
             waited: 0,
             fresh: true,
-            in_a_row: 0,
             tell: None,
             soon: None,
         }
