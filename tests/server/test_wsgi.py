@@ -535,6 +535,27 @@ def test_other_requests_are_answered_while_all_threads_but_one_wait() -> None:
         assert wire.rest() == b"second"
 
 
+def test_quick_answers_do_not_wait_for_a_thread_that_blocks_after_them() -> None:
+    """Answers of quick requests reach the loop together; what comes after them may not be quick."""
+    with serving(f"{APPS}:app", "--threads", "4") as served, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(served.connect()) for _ in range(40)]
+        hello = b"GET /hello HTTP/1.1\r\nhost: t\r\n\r\n"
+        for _ in range(25):
+            for wire in wires:
+                wire.send(hello)
+            assert [wire.response().body for wire in wires] == [b"hello"] * 40
+        # Of four threads three are stuck at most.
+        groups = [(wires, wires[10::10]), (wires[:2], wires[1:2])] * 8
+        for key, (group, stuck) in enumerate(groups):
+            held = f"GET /stuck?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode()
+            for wire in group:
+                wire.send(held if wire in stuck else hello)
+            others = [wire for wire in group if wire not in stuck]
+            assert {wire.response().body for wire in others} == {b"hello"}
+            served.get(f"/release?key={key}")
+            assert {wire.response().body for wire in stuck} == {b"free"}
+
+
 # ---------------------------------------------------------------------------------- the end
 
 

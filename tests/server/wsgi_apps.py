@@ -272,6 +272,12 @@ def do_gated(environ: Any, start_response: Any) -> Any:
     yield b"second"
 
 
+def do_stuck(environ: Any, start_response: Any) -> Any:
+    freed = gate(environ).wait(PATIENCE)
+    start_response("200 OK", [*TEXT])
+    return [b"free" if freed else b"forgotten"]
+
+
 def do_hold(environ: Any, start_response: Any) -> Any:
     note(environ, "holding")
     time.sleep(0.5)

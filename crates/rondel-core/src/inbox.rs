@@ -41,16 +41,29 @@ impl<T> Inbox<T> {
     /// # Errors
     /// Gives the item back if the inbox is closed.
     pub fn push(&self, item: T) -> Result<(), T> {
-        {
-            let mut state = self.lock();
-            if state.closed {
-                return Err(item);
-            }
-            state.items.push(item);
-            self.filled.store(true, Ordering::Release);
-        }
+        self.leave(item)?;
         self.waker.wake();
         Ok(())
+    }
+
+    /// Adds an item; the caller has the loop woken for it, by its [`Inbox::waker`].
+    ///
+    /// # Errors
+    /// Gives the item back if the inbox is closed.
+    pub fn leave(&self, item: T) -> Result<(), T> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(item);
+        }
+        state.items.push(item);
+        self.filled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Wakes the loop that takes the items.
+    #[must_use]
+    pub fn waker(&self) -> &Arc<LoopWaker> {
+        &self.waker
     }
 
     /// Moves everything to the end of `out`; for the loop's thread.

@@ -27,7 +27,7 @@ impl Plain {
         let (started, theirs) = (Arc::clone(&threads), Arc::clone(&place));
         let pool = Pool::new(limit, move |seat| {
             let pool = theirs.lock().unwrap().clone().unwrap();
-            let thread = thread::spawn(move || pool.work(seat));
+            let thread = thread::spawn(move || pool.work(seat, |next| next()));
             started.lock().unwrap().push(thread);
             true
         });
@@ -312,7 +312,7 @@ fn only_one_thread() -> Plain {
         started
             .lock()
             .unwrap()
-            .push(thread::spawn(move || pool.work(seat)));
+            .push(thread::spawn(move || pool.work(seat, |next| next())));
         true
     });
     *place.lock().unwrap() = Some(pool.clone());
@@ -529,4 +529,57 @@ fn what_is_withdrawn_is_not_run() {
     open.send(()).unwrap();
     plain.end();
     assert!(finished.recv().is_err());
+}
+
+/// Where jobs are quick, two threads would only take turns with what all need.
+#[test]
+fn a_second_thread_is_left_alone_while_the_first_is_quick() {
+    let started: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let theirs = Arc::clone(&started);
+    // The threads are the test's own one.
+    let pool = Pool::new(4, move |seat| {
+        theirs.lock().unwrap().push(seat);
+        true
+    });
+    let count = || started.lock().unwrap().len();
+    pool.set_alarm(Some(Arc::new(|| {})));
+    let mut turn = Turn::new(0);
+    let mut quick = |many: usize| {
+        for _ in 0..many {
+            pool.submit(job(|_| {})).unwrap();
+            let next = pool.next_at_once(&mut turn);
+            next.or_else(|| pool.next(&mut turn)).unwrap()(&mut turn);
+        }
+    };
+    let end = std::time::Instant::now() + PATIENCE;
+    let idle_until = |done: &dyn Fn() -> bool, busy: &mut dyn FnMut()| {
+        while !done() {
+            assert!(std::time::Instant::now() < end, "{:?}", pool.stats());
+            busy();
+            thread::sleep(Duration::from_millis(2));
+            pool.tick();
+        }
+    };
+    // One more job than it runs: others always wait.
+    pool.submit(job(|_| {})).unwrap();
+    pool.submit(job(|_| {})).unwrap();
+    // It stands still at its last job: a second thread is of use, though its jobs were quick.
+    idle_until(&|| count() == 2, &mut || quick(40));
+    // That one was woken, and has not come yet: whatever waits, no third is.
+    for _ in 0..10 {
+        pool.submit(job(|_| {})).unwrap();
+        thread::sleep(Duration::from_millis(2));
+        pool.tick();
+    }
+    assert_eq!(*started.lock().unwrap(), [0, 1]);
+    // It has come, and stands still, too.
+    let (theirs, (leave, left)) = (pool.clone(), channel::<()>());
+    let second = thread::spawn(move || {
+        let job = theirs.next(&mut Turn::new(1));
+        let _gone = left.recv_timeout(PATIENCE);
+        drop(job);
+    });
+    idle_until(&|| count() >= 3, &mut || {});
+    drop(leave);
+    second.join().unwrap();
 }

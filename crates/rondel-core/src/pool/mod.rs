@@ -20,6 +20,11 @@
 //! * **Told late.** Who submits a job as its last act before it gives the interpreter's lock up may keep
 //!   the wake-up until then ([`Pool::submit_late`]), and who has finished one has its loop woken when it
 //!   has gone idle ([`Turn::tell`]): a thread that is woken for a lock that another holds sleeps twice.
+//! * **Quick jobs in one go.** Where jobs take some microseconds, waking somebody costs as much as a job.
+//!   So no second thread is woken for them before the first is seen to wait, a loop may be told of
+//!   several at once ([`Turn::tell_soon`]), and a thread that is alone at work need not give the
+//!   interpreter's lock up between two ([`Pool::next_at_once`]). Whatever is put off by that, because the
+//!   next job turns out to wait for something, is seen to by the pacer's next look, within [`TICK`].
 //!
 //! The threads are the caller's: `spawn` starts one, which calls [`Pool::work`] (or [`Pool::next`] for
 //! job after job, and runs each itself) and returns when the pool is closed. Any method may be called
@@ -28,20 +33,22 @@
 mod pacer;
 mod seats;
 mod totals;
+mod turn;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
-use crate::wake::LoopWaker;
 pub use pacer::TICK;
 use pacer::{Delay, Pace};
 use seats::{NOWHERE, PinTag, Pinned, Queued, Start, State};
 pub use totals::{Totals, forget, totals};
+use turn::Present;
+pub use turn::Turn;
 
 /// Something to run on a thread of the pool.
 pub type Job = Box<dyn FnOnce(&mut Turn) + Send>;
@@ -49,86 +56,6 @@ pub type Job = Box<dyn FnOnce(&mut Turn) + Send>;
 /// So long does a thread that has gone idle look for itself whether a job is there for it; meanwhile the
 /// wake-up for one may come late. Calls that follow each other come at shorter intervals.
 const HOT: Duration = Duration::from_millis(2);
-
-/// A thread of the pool between two looks at what there is to do, and what a job can tell the pool.
-pub struct Turn {
-    thread: usize,
-    hold: bool,
-    present: Present,
-    /// Nanoseconds that the present job has waited for its thread.
-    waited: u64,
-    /// It has not asked for a job yet.
-    fresh: bool,
-    /// Whose sleep ends once this thread is idle, or has the next job.
-    /// Weak: a loop that is closed meanwhile gives its descriptors back then.
-    tell: Option<Weak<LoopWaker>>,
-}
-
-/// What a thread is at.
-enum Present {
-    Nothing,
-    Pinned(Arc<PinTag>),
-    Queued,
-}
-
-impl fmt::Debug for Turn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn")
-            .field("thread", &self.thread)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Turn {
-    /// For a job that runs somewhere else than on a pool's thread.
-    #[must_use]
-    pub fn outside() -> Turn {
-        Turn::new(usize::MAX)
-    }
-
-    /// Thread number `seat` has nothing to do yet.
-    #[must_use]
-    pub fn new(seat: usize) -> Turn {
-        Turn {
-            thread: seat,
-            hold: false,
-            present: Present::Nothing,
-            waited: 0,
-            fresh: true,
-            tell: None,
-        }
-    }
-
-    /// This loop has something to do; it is woken at the next [`Pool::next`], and by it at once.
-    pub fn tell(&mut self, waker: &Arc<LoopWaker>) {
-        self.tell = Some(Arc::downgrade(waker));
-    }
-
-    /// Wakes the loop that was to be told, for those who do not call [`Pool::next`].
-    pub fn told(&mut self) {
-        if let Some(waker) = self.tell.take().and_then(|waker| waker.upgrade()) {
-            waker.visit();
-        }
-    }
-
-    /// The number of the thread, from 0 on.
-    #[must_use]
-    pub fn thread(&self) -> usize {
-        self.thread
-    }
-
-    /// Nanoseconds from the job's being submitted to a thread's taking it.
-    #[must_use]
-    pub fn waited(&self) -> u64 {
-        self.waited
-    }
-
-    /// Whether the job's pin holds its thread from now on: nobody else's jobs run there until one of
-    /// the pin's own lets go, or the pin is dropped. Without a pin it has no effect.
-    pub fn hold(&mut self, hold: bool) {
-        self.hold = hold;
-    }
-}
 
 /// A wake-up of a thread that the caller is to make, by dropping it; soon, and not in vain if late.
 #[derive(Debug)]
@@ -245,7 +172,11 @@ impl Pool {
                 return Err(Refused(job));
             }
             state.queue.push_back(Queued { job, at });
-            let started = self.more(&mut state);
+            let started = if state.is_enough() {
+                Start::Nothing
+            } else {
+                self.more(&mut state)
+            };
             (started, state.needs_watch())
         };
         let late = self.start_late(started);
@@ -285,11 +216,19 @@ impl Pool {
         }
     }
 
-    /// Runs jobs as thread number `seat` until the pool is closed and nothing is left for it.
-    pub fn work(&self, seat: usize) {
+    /// Runs jobs as thread number `seat` until the pool is closed and nothing is left for it. It waits
+    /// for the next within `wait`, where there is none at once.
+    pub fn work(&self, seat: usize, wait: impl Fn(&mut dyn FnMut())) {
         let mut turn = Turn::new(seat);
-        while let Some(job) = self.next(&mut turn) {
-            run(job, &mut turn);
+        loop {
+            let mut next = self.next_at_once(&mut turn);
+            if next.is_none() {
+                wait(&mut || next = self.next(&mut turn));
+            }
+            match next {
+                Some(job) => run(job, &mut turn),
+                None => return,
+            }
         }
     }
 
@@ -304,21 +243,7 @@ impl Pool {
         if std::mem::take(&mut turn.fresh) && state.pace.is_paced() {
             state.seats[seat].delay = Delay::mine();
         }
-        if let Some(since) = state.seats[seat].since.filter(|_| hot) {
-            state.spent.ran += ended.saturating_sub(since);
-        }
-        match std::mem::replace(&mut turn.present, Present::Nothing) {
-            Present::Nothing => {}
-            Present::Pinned(pin) => {
-                let hold = turn.hold && pin.alive.load(Ordering::Relaxed);
-                state.seats[seat].since = None;
-                state.seats[seat].held = hold.then_some(pin.id);
-            }
-            Present::Queued => {
-                state.seats[seat].since = None;
-                state.uncount(seat);
-            }
-        }
+        let mut quick = state.end(turn, ended);
         loop {
             if let Some(Pinned { pin, queued }) = state.next_pinned(seat, self.0.limit) {
                 turn.hold = state.seats[seat].held.is_some();
@@ -332,13 +257,13 @@ impl Pool {
                 turn.told();
                 return Some(job);
             }
-            if let Some(queued) = state.take_queued(seat) {
-                turn.hold = false;
-                turn.present = Present::Queued;
-                let job = state.begin(turn, queued);
-                state.seats[seat].counted = true;
+            if let Some(job) = state.next_queued(turn) {
+                // Else who waits for the job before hears of it with this one's end.
+                let tell = !quick || !turn.may_wait() || !state.pace.is_watching();
                 drop(state);
-                turn.told();
+                if tell {
+                    turn.told();
+                }
                 return Some(job);
             }
             if state.closed {
@@ -355,7 +280,7 @@ impl Pool {
             }
             state.idle.push(seat);
             state.seats[seat].hot = hot;
-            if turn.tell.is_some() {
+            if turn.is_to_tell() {
                 // Idle by now: what the loop does next finds this thread.
                 drop(state);
                 turn.told();
@@ -366,22 +291,43 @@ impl Pool {
                 }
             }
             state = sleep(state, seat, hot);
-            hot = false;
+            (hot, quick) = (false, false);
         }
+    }
+
+    /// As [`Pool::next`], but `None` unless there is a job at once, no other thread is at work, and the
+    /// jobs so far were quick and can wait for this one ([`Turn::tell_soon`]): for a caller who keeps what
+    /// others need (an interpreter's lock) from one to the next, and gives it up for `next` else. So that
+    /// is for no more than some jobs in a row, and nobody is woken while it is held.
+    pub fn next_at_once(&self, turn: &mut Turn) -> Option<Job> {
+        if !turn.may_wait() {
+            return None;
+        }
+        let ended = clock::now();
+        let mut state = self.lock();
+        if !state.goes_on_at_once(turn, ended) {
+            return None;
+        }
+        state.end(turn, ended);
+        state.next_queued(turn)
     }
 
     /// Looks whether those at work are blocked, and lets further threads run or fewer. Says whether it
     /// wants to be called again after [`TICK`].
     pub fn tick(&self) -> bool {
-        self.lock().judge(clock::now(), self.0.limit);
+        let mut state = self.lock();
+        state.judge(clock::now(), self.0.limit);
+        if state.is_enough() {
+            return state.still_watched();
+        }
         loop {
-            let mut state = self.lock();
             let started = self.more(&mut state);
             if matches!(started, Start::Nothing) {
                 return state.still_watched();
             }
             drop(state);
             self.start(started);
+            state = self.lock();
         }
     }
 

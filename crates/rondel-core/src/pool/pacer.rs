@@ -23,6 +23,10 @@ pub const TICK: u64 = 1_000_000;
 /// A job that has run for so many nanoseconds does not keep others waiting.
 const LONG: u64 = 10_000_000;
 
+/// A job that ran for less neither computes much nor waits for anything, and a thread that is at one for
+/// less is not known to.
+pub(super) const SHORT: u64 = 100_000;
+
 /// Of the time between two looks, in percent: below, those at work are blocked part of the time.
 const SLACK: u64 = 75;
 /// Below, they are blocked nearly always.
@@ -111,6 +115,11 @@ impl Pace {
         self.paced
     }
 
+    /// Whether somebody is to call `tick`, within [`TICK`].
+    pub(super) fn is_watching(&self) -> bool {
+        self.watching
+    }
+
     pub(super) fn wanted(&self) -> usize {
         self.wanted
     }
@@ -129,6 +138,18 @@ impl State {
         }
         let woken = |s: &&Seat| s.counted && s.since.is_none();
         self.queue.len() > self.seats.iter().filter(woken).count()
+    }
+
+    /// Whether a further thread is not needed yet, though one is wanted: jobs are quick, and one of those
+    /// at work is about to take one, or has just done so. It has most of those that wait soon, and a
+    /// second thread would only take turns with it.
+    pub(super) fn is_enough(&self) -> bool {
+        if !self.pace.paced || self.pace.quick == 0 || self.running == 0 {
+            return false;
+        }
+        let now = clock::now();
+        let fresh = |since: u64| now.saturating_sub(since) < SHORT;
+        (self.seats.iter()).any(|seat| seat.counted && seat.since.is_none_or(fresh))
     }
 
     /// Whether somebody should be asked to call `tick` from now on.

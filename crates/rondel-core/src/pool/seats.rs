@@ -7,9 +7,10 @@
 //! * `running` is the number of `counted` seats;
 //! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
 
-use super::Job;
-use super::pacer::{Delay, Pace};
+use super::pacer::{Delay, Pace, SHORT};
 use super::totals::Spent;
+use super::turn::Present;
+use super::{Job, Turn};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
@@ -111,16 +112,57 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The job of this turn, if there was one, has ended; whether it was a quick one without a pin.
+    pub(super) fn end(&mut self, turn: &mut Turn, ended: u64) -> bool {
+        let seat = turn.thread;
+        let quick = self.was_quick(turn, ended);
+        match std::mem::replace(&mut turn.present, Present::Nothing) {
+            Present::Nothing => return false,
+            Present::Pinned(pin) => {
+                let hold = turn.hold && pin.alive.load(Ordering::Relaxed);
+                self.seats[seat].held = hold.then_some(pin.id);
+            }
+            Present::Queued => self.uncount(seat),
+        }
+        if let Some(since) = self.seats[seat].since.take() {
+            self.spent.ran += ended.saturating_sub(since);
+        }
+        quick
+    }
+
+    fn was_quick(&self, turn: &Turn, ended: u64) -> bool {
+        let since = self.seats[turn.thread].since;
+        matches!(turn.present, Present::Queued)
+            && since.is_some_and(|since| ended.saturating_sub(since) < SHORT)
+    }
+
+    /// Whether a quick job has another one behind it, and nobody but its thread is at work.
+    pub(super) fn goes_on_at_once(&self, turn: &Turn, ended: u64) -> bool {
+        let place = &self.seats[turn.thread];
+        !self.queue.is_empty()
+            && self.idle.len() + 1 >= self.seats.len()
+            && self.pace.is_watching()
+            && place.inbox.is_empty()
+            && place.held.is_none()
+            && self.unseated.is_empty()
+            && self.was_quick(turn, ended)
+    }
+
     /// The next job without a pin, for a thread that is free. A thread that was woken for one is
     /// counted already.
-    pub(super) fn take_queued(&mut self, seat: usize) -> Option<Queued> {
+    pub(super) fn next_queued(&mut self, turn: &mut Turn) -> Option<Job> {
+        let seat = turn.thread;
         self.uncount(seat);
         if self.seats[seat].held.is_some() || self.running >= self.pace.wanted() {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        let queued = self.queue.pop_front()?;
         self.running += 1;
         self.pace.begun += 1;
+        turn.hold = false;
+        turn.present = Present::Queued;
+        let job = self.begin(turn, queued);
+        self.seats[seat].counted = true;
         Some(job)
     }
 

@@ -3,7 +3,8 @@
 //!
 //! The threads are Python's own (`threading.Thread`), so that they have names, thread-local data and
 //! a debugger's attention for as long as they live; in between they wait in [`Pool::work`] without the
-//! GIL. A job takes the GIL for its call.
+//! GIL. A job takes the GIL for its call; where one waits behind it and no other thread is at work, the
+//! GIL is kept until then.
 //!
 //! `call` is the loop's default executor. `pace(loop)` lets the loop's driver judge how many threads should run at once. It needs no GIL.
 
@@ -95,7 +96,7 @@ fn work(slf: Inst<'_, ThreadPool>, seat: Ref<'_>) -> PyRes<Obj> {
     if !pool.has_thread(seat) {
         return Err(Builtin::Value.raise("the pool has no such thread"));
     }
-    gil::detached(|| pool.work(seat));
+    pool.work(seat, |next| gil::detached(next));
     Ok(Obj::none())
 }
 

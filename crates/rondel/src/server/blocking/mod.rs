@@ -21,6 +21,7 @@
 
 mod desk;
 mod environ;
+mod errand;
 mod guest;
 mod inline;
 mod line;
@@ -37,15 +38,15 @@ use super::tally::Tally;
 use crate::event_loop::LoopBase;
 use desk::{Office, Setup, Work};
 use environ::Environs;
+use errand::Errand;
 use guest::{Guest, Name};
 use inline::Inline;
 use line::{Answer, Answers, Line, Start};
 pub(super) use origin::Origin;
 use paths::RoutesObject;
 use rondel_core::clock;
-use rondel_core::pool::{Late, Pool, Turn};
+use rondel_core::pool::{Late, Pool};
 use rondel_core::wake::LoopWaker;
-use rondel_ffi::gil;
 use rondel_ffi::method::MethodDef;
 use rondel_ffi::{Inst, Obj, PyRes};
 use rondel_http::gather::Gathered;
@@ -66,40 +67,6 @@ const BATCH: usize = 16;
 /// Whether the tag is one of ours.
 pub(super) fn is_ours(tag: u64) -> bool {
     tag & OURS != 0
-}
-
-/// A request's way to a thread. If none takes it, its client is told so.
-struct Errand {
-    work: Option<Work>,
-    answers: Arc<Answers>,
-}
-
-impl Errand {
-    fn run(&mut self, office: &Office, seat: usize) {
-        let Some(work) = self.work.take() else { return };
-        let tag = work.line.tag();
-        let last = if work.line.is_gone() {
-            Answer::Over
-        } else {
-            gil::attached(|| {
-                work.line.begin(gil::thread_ident());
-                // The loop may not take the GIL for long: what it drops is released here.
-                gil::release_orphans();
-                office.serve(work, seat)
-            })
-        };
-        // A closed inbox: the server is gone, and with it the connection.
-        let _closed = self.answers.push((tag, last));
-    }
-}
-
-impl Drop for Errand {
-    fn drop(&mut self) {
-        if let Some(work) = &self.work {
-            let unserved = (work.line.tag(), Answer::Unserved);
-            let _closed = self.answers.push(unserved);
-        }
-    }
 }
 
 /// What `take_answers` has for the loop, once it holds the GIL.
@@ -311,15 +278,9 @@ impl Blocking {
         if let Some(inline) = &self.inline {
             return inline.await_turn(at, work);
         }
-        let mut errand = Errand {
-            work: Some(work),
-            answers: Arc::clone(&self.answers),
-        };
-        let office = Arc::clone(&self.office);
+        let errand = Errand::new(work, Arc::clone(&self.office), Arc::clone(&self.answers));
         // Refused or dropped, the errand has the request answered.
-        let submitted = (self.pool).submit_late(Box::new(move |turn: &mut Turn| {
-            errand.run(&office, turn.thread());
-        }));
+        let submitted = self.pool.submit_late(errand.into_job());
         if let Ok(Some(late)) = submitted {
             self.late.borrow_mut().push(late);
         }

@@ -1,0 +1,226 @@
+//! What a thread of the pool has at hand between two looks at what there is to do.
+//!
+//! Its own, and the jobs' that it runs: nothing here is shared, or needs the pool's lock.
+
+use super::seats::PinTag;
+use crate::wake::LoopWaker;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// So many jobs at most may end before their loop is told of the first.
+const SOON: usize = 16;
+
+/// A thread of the pool between two looks at what there is to do, and what a job can tell the pool.
+pub struct Turn {
+    pub(super) thread: usize,
+    pub(super) hold: bool,
+    pub(super) present: Present,
+    /// Nanoseconds that the present job has waited for its thread.
+    pub(super) waited: u64,
+    /// It has not asked for a job yet.
+    pub(super) fresh: bool,
+    /// Whose sleep ends once this thread is idle, or has the next job.
+    /// Weak: a loop that is closed meanwhile gives its descriptors back then.
+    tell: Option<Weak<LoopWaker>>,
+    /// Of `tell`: jobs that have ended since, each of which can wait for the next; None: one cannot.
+    soon: Option<usize>,
+}
+
+/// What a thread is at.
+pub(super) enum Present {
+    Nothing,
+    Pinned(Arc<PinTag>),
+    Queued,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Turn {
+    /// For a job that runs somewhere else than on a pool's thread.
+    #[must_use]
+    pub fn outside() -> Turn {
+        Turn::new(usize::MAX)
+    }
+
+    /// Thread number `seat` has nothing to do yet.
+    #[must_use]
+    pub fn new(seat: usize) -> Turn {
+        Turn {
+            thread: seat,
+            hold: false,
+            present: Present::Nothing,
+            waited: 0,
+            fresh: true,
+            tell: None,
+            soon: None,
+        }
+    }
+
+    /// This loop has something to do; it is woken at the next [`Pool::next`], and by it at once.
+    ///
+    /// [`Pool::next`]: super::Pool::next
+    pub fn tell(&mut self, waker: &Arc<LoopWaker>) {
+        self.tell_one(waker);
+        self.soon = None;
+    }
+
+    /// The same, but the loop, which looks after the pool ([`Pool::tick`]), may hear of it with the next
+    /// jobs' news: at the first moment that finds no further job, after [`SOON`] of them, or when the
+    /// pool is looked at, within a tick.
+    ///
+    /// [`Pool::tick`]: super::Pool::tick
+    pub fn tell_soon(&mut self, waker: &Arc<LoopWaker>) {
+        let first = self.tell_one(waker);
+        self.soon = match self.soon {
+            Some(ended) => Some(ended + 1),
+            None if first => Some(1),
+            // One before this cannot wait.
+            None => None,
+        };
+    }
+
+    /// Whether this is the first thing that the loop is to be told.
+    fn tell_one(&mut self, waker: &Arc<LoopWaker>) -> bool {
+        match &self.tell {
+            Some(untold) if untold.as_ptr() == Arc::as_ptr(waker) => return false,
+            Some(_other) => self.told(),
+            None => {}
+        }
+        self.tell = Some(Arc::downgrade(waker));
+        true
+    }
+
+    /// Wakes the loop that was to be told, for those who do not call [`Pool::next`].
+    ///
+    /// [`Pool::next`]: super::Pool::next
+    pub fn told(&mut self) {
+        self.soon = None;
+        if let Some(waker) = self.tell.take().and_then(|waker| waker.upgrade()) {
+            waker.visit();
+        }
+    }
+
+    /// Whether somebody is still to be told.
+    pub(super) fn is_to_tell(&self) -> bool {
+        self.tell.is_some()
+    }
+
+    /// Whether that may wait for one more job.
+    pub(super) fn may_wait(&self) -> bool {
+        self.soon.is_some_and(|ended| ended < SOON)
+    }
+
+    /// The number of the thread, from 0 on.
+    #[must_use]
+    pub fn thread(&self) -> usize {
+        self.thread
+    }
+
+    /// Nanoseconds from the job's being submitted to a thread's taking it.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.waited
+    }
+
+    /// Whether the job's pin holds its thread from now on: nobody else's jobs run there until one of
+    /// the pin's own lets go, or the pin is dropped. Without a pin it has no effect.
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Job, Pool, pacer::SHORT};
+    use super::*;
+    use crate::clock;
+    use crate::driver::Driver;
+
+    /// A pool whose one thread is the test's, with so many jobs; each has a loop told as `tell` does it.
+    fn pool_with(jobs: usize, paced: bool, tell: fn(&mut Turn, &Arc<LoopWaker>)) -> (Pool, Driver) {
+        let driver = Driver::new().unwrap();
+        let pool = Pool::new(4, |_seat| true);
+        pool.set_alarm(paced.then(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>));
+        for _ in 0..jobs {
+            let waker = driver.waker();
+            let job: Job = Box::new(move |turn| tell(turn, &waker));
+            pool.submit(job).unwrap();
+        }
+        (pool, driver)
+    }
+
+    /// Runs so many jobs, and takes one more; how many each of the loop's wake-ups told of.
+    fn run(pool: &Pool, driver: &Driver, jobs: usize) -> Vec<usize> {
+        let (waker, mut turn) = (driver.waker(), Turn::new(0));
+        let (mut told, mut untold) = (Vec::new(), 0);
+        let mut job = pool.next(&mut turn).unwrap();
+        for _ in 0..jobs {
+            job(&mut turn);
+            untold += 1;
+            let next = pool.next_at_once(&mut turn);
+            job = next.or_else(|| pool.next(&mut turn)).unwrap();
+            // As a loop that is about to sleep finds out.
+            if !waker.prepare_sleep() {
+                told.push(std::mem::take(&mut untold));
+            }
+            waker.awake();
+        }
+        told
+    }
+
+    #[test]
+    fn a_loop_hears_of_several_quick_jobs_at_once() {
+        let (pool, driver) = pool_with(2001, true, Turn::tell_soon);
+        let told = run(&pool, &driver, 2000);
+        // One that was interrupted by the system is no quick one.
+        assert!(told.len() < 1000, "{}", told.len());
+        assert!(told.iter().all(|&jobs| jobs <= SOON), "{told:?}");
+        assert!(told.iter().sum::<usize>() > 2000 - SOON);
+    }
+
+    #[test]
+    fn a_job_that_took_long_is_told_of_at_once() {
+        let (pool, driver) = pool_with(51, true, |turn, waker| {
+            let end = clock::now() + SHORT;
+            while clock::now() <= end {}
+            turn.tell_soon(waker);
+        });
+        assert_eq!(run(&pool, &driver, 50), [1; 50]);
+    }
+
+    /// Nobody would look within a tick.
+    #[test]
+    fn a_pool_without_a_pacer_tells_of_each_job() {
+        let (pool, driver) = pool_with(51, false, Turn::tell_soon);
+        assert_eq!(run(&pool, &driver, 50), [1; 50]);
+    }
+
+    #[test]
+    fn who_cannot_wait_is_told_at_once() {
+        let (pool, driver) = pool_with(51, true, Turn::tell);
+        assert_eq!(run(&pool, &driver, 50), [1; 50]);
+        let (pool, driver) = pool_with(51, true, |turn, waker| {
+            turn.tell(waker);
+            turn.tell_soon(waker);
+        });
+        assert_eq!(run(&pool, &driver, 50), [1; 50]);
+    }
+
+    #[test]
+    fn a_loop_is_told_before_another_is_to_be() {
+        let [one, other] = [Driver::new().unwrap(), Driver::new().unwrap()];
+        let mut turn = Turn::new(0);
+        turn.tell_soon(&one.waker());
+        turn.tell_soon(&other.waker());
+        assert!(!one.waker().prepare_sleep());
+        assert!(other.waker().prepare_sleep());
+        turn.told();
+        assert!(turn.tell.is_none());
+    }
+}
