@@ -1,4 +1,4 @@
-//! Memory for large tables.
+//! Memory for large tables; a heap without holes, for a process that is to be forked.
 
 /// A vector with room for so many, which the system is asked to give in large pages as it is written to.
 #[must_use]
@@ -31,4 +31,96 @@ fn advise<T>(vector: &Vec<T>) {
     };
     // Small pages serve as well.
     advised.unwrap_or_default();
+}
+
+/// Takes for good what the C library's heap has free between what is in use; how many bytes that was.
+///
+/// For a process that only lives to be forked. Its forks share its pages until they write to them, and
+/// what they allocate would go into the holes first: some bytes on each of hundreds of pages, which each
+/// fork would then have for its own. With the holes gone it lies close together, on new pages. The heap
+/// does not grow by it, as nothing is taken of what is free at its end.
+///
+/// No thread may allocate meanwhile, or it gets some of the end; nothing worse. Does nothing with a C
+/// library other than glibc, or another allocator in its place.
+#[must_use]
+pub fn fill_holes() -> usize {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        glibc::fill_holes()
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    {
+        0
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod glibc {
+    use std::alloc::{Layout, alloc, dealloc};
+    use std::ffi::{c_int, c_void};
+
+    /// `struct mallinfo`. Its numbers are modulo 2^32: enough, as of a heap that is larger some holes may
+    /// stay. (`mallinfo2` came with glibc 2.33.)
+    #[repr(C)]
+    struct Info {
+        from_system: c_int,
+        free_chunks: c_int,
+        fast_chunks: c_int,
+        mapped_chunks: c_int,
+        mapped: c_int,
+        unused: c_int,
+        fast: c_int,
+        in_use: c_int,
+        free: c_int,
+        /// At the heap's end.
+        free_at_end: c_int,
+    }
+
+    unsafe extern "C" {
+        fn mallinfo() -> Info;
+        fn sbrk(by: isize) -> *mut c_void;
+    }
+
+    /// Sizes that are tried: larger ones are mapped, not taken from the heap; glibc's are multiples of 16,
+    /// of which it has 8 for itself.
+    const LARGEST: usize = 64 * 1024;
+    const FINE: usize = 1024;
+    const STEP: usize = 16;
+    const HEAD: usize = 8;
+
+    pub(super) fn fill_holes() -> usize {
+        // SAFETY: reads the allocator's counters, under its locks.
+        let info = unsafe { mallinfo() };
+        // SAFETY: by nothing: where the heap ends.
+        let end = unsafe { sbrk(0) }.addr();
+        let bytes = |number: c_int| usize::try_from(number.cast_unsigned()).unwrap_or(0);
+        let last = end.saturating_sub(bytes(info.free_at_end));
+        // No more than there is, whatever allocator answers.
+        let most = bytes(info.free).saturating_sub(bytes(info.free_at_end));
+        let coarse = std::iter::successors(Some(LARGEST), |size| Some(size / 2));
+        let sizes = coarse
+            .take_while(|size| *size > FINE)
+            .chain((STEP..=FINE).rev().step_by(STEP));
+        let mut filled = 0;
+        for size in sizes {
+            let Ok(layout) = Layout::from_size_align(size - HEAD, 1) else {
+                continue;
+            };
+            while filled + size <= most {
+                // SAFETY: the layout has a size.
+                let chunk = unsafe { alloc(layout) };
+                if chunk.is_null() {
+                    break;
+                }
+                if chunk.addr() >= last {
+                    // There is no hole of this size any more.
+                    // SAFETY: just allocated, with this layout.
+                    unsafe { dealloc(chunk, layout) };
+                    break;
+                }
+                filled += size;
+            }
+        }
+        filled
+    }
 }

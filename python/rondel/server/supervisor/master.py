@@ -24,7 +24,6 @@ that SIGKILL.
 
 import dataclasses
 import functools
-import gc
 import logging
 import os
 import selectors
@@ -46,6 +45,7 @@ from rondel.server.supervisor import child as children
 from rondel.server.supervisor import signals, systemd
 from rondel.server.supervisor.channel import WORKERS
 from rondel.server.supervisor.child import Child, State
+from rondel.server.supervisor.sharing import settle
 from rondel.server.supervisor.slots import Slot, lived, pause
 from rondel.server.target import Application, parse
 from rondel.server.tls import Tickets
@@ -233,8 +233,7 @@ class Supervisor:
             self._shared = True
             from rondel.server.supervisor import template, worker  # noqa: F401 - for the forks
 
-            gc.collect()
-            gc.freeze()
+            settle()
 
     def _leave(self) -> None:
         """In a fork: nothing of the supervisor's stays open, so that its end is seen by all."""
