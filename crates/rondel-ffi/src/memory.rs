@@ -33,24 +33,84 @@ fn advise<T>(vector: &Vec<T>) {
     advised.unwrap_or_default();
 }
 
-/// Takes for good what the C library's heap has free between what is in use; how many bytes that was.
+/// Takes for good what the heap has free between what is in use: Python's pools of small blocks, and the
+/// C library's; how many bytes that was.
 ///
 /// For a process that only lives to be forked. Its forks share its pages until they write to them, and
 /// what they allocate would go into the holes first: some bytes on each of hundreds of pages, which each
 /// fork would then have for its own. With the holes gone it lies close together, on new pages. The heap
 /// does not grow by it, as nothing is taken of what is free at its end.
 ///
-/// No thread may allocate meanwhile, or it gets some of the end; nothing worse. Does nothing with a C
-/// library other than glibc, or another allocator in its place.
+/// With the GIL held. No other thread may allocate meanwhile, or it gets some of the end; nothing worse.
+/// Of the C library's heap with glibc only. What is known of either allocator's insides is when it has no
+/// hole of a size any more; where that is not so, or another allocator answers, nothing is taken.
 #[must_use]
 pub fn fill_holes() -> usize {
+    let small = pools::fill();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        glibc::fill_holes()
-    }
+    let large = glibc::fill();
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    {
-        0
+    let large = 0;
+    small + large
+}
+
+mod pools {
+    //! Blocks up to 512 bytes come from pools, each of one size. One that has free blocks is taken from
+    //! before a new one is begun: there is no hole of a size when all blocks of one pool come at once.
+
+    use pyo3::ffi;
+    use std::collections::HashMap;
+    use std::ffi::c_void;
+
+    const LARGEST: usize = 512;
+    const STEP: usize = 16;
+    /// Of a pool, which begins at a multiple of it, and of what it has there for itself.
+    const POOL: usize = 16 * 1024;
+    const HEAD: usize = 48;
+    /// Bytes of one size after which these are no pools as described.
+    const MOST: usize = 16 * 1024 * 1024;
+
+    pub(super) fn fill() -> usize {
+        let mut filled = 0;
+        for size in (STEP..=LARGEST).rev().step_by(STEP) {
+            let Some(blocks) = fill_size(size) else {
+                break;
+            };
+            filled += blocks * size;
+        }
+        filled
+    }
+
+    /// How many blocks were kept; `None` if it was not to be seen when to stop.
+    fn fill_size(size: usize) -> Option<usize> {
+        let whole = (POOL - HEAD) / size;
+        let mut taken: Vec<*mut c_void> = Vec::new();
+        let mut of_pool: HashMap<usize, usize> = HashMap::new();
+        let mut last = None;
+        while last.is_none() && taken.len() * size < MOST {
+            // SAFETY: GIL held; a size that is not 0.
+            let block = unsafe { ffi::PyObject_Malloc(size) };
+            if block.is_null() {
+                break;
+            }
+            taken.push(block);
+            let pool = block.addr() / POOL;
+            let count = of_pool.entry(pool).or_default();
+            *count += 1;
+            if *count == whole {
+                last = Some(pool);
+            }
+        }
+        let mut kept = 0;
+        for block in taken {
+            if last.is_some_and(|pool| block.addr() / POOL != pool) {
+                kept += 1;
+            } else {
+                // SAFETY: GIL held; just allocated, by the same allocator.
+                unsafe { ffi::PyObject_Free(block) };
+            }
+        }
+        last.map(|_| kept)
     }
 }
 
@@ -88,7 +148,7 @@ mod glibc {
     const STEP: usize = 16;
     const HEAD: usize = 8;
 
-    pub(super) fn fill_holes() -> usize {
+    pub(super) fn fill() -> usize {
         // SAFETY: reads the allocator's counters, under its locks.
         let info = unsafe { mallinfo() };
         // SAFETY: by nothing: where the heap ends.

@@ -223,7 +223,7 @@ def speak_as(who: str) -> None:
 
 
 def _set_level(logger: logging.Logger, level: int) -> None:
-    """``setLevel`` has every logger of the process forget what it knows: memory that workers share."""
+    """``setLevel`` writes to every logger of the process, whose memory workers share."""
     if logger.level != level:
         logger.setLevel(level)
 
