@@ -122,6 +122,7 @@ mod glibc {
     /// `struct mallinfo`. Its numbers are modulo 2^32: enough, as of a heap that is larger some holes may
     /// stay. (`mallinfo2` came with glibc 2.33.)
     #[repr(C)]
+    #[expect(dead_code, reason = "the C library fills in all of it")]
     struct Info {
         from_system: c_int,
         free_chunks: c_int,
@@ -155,8 +156,9 @@ mod glibc {
         let end = unsafe { sbrk(0) }.addr();
         let bytes = |number: c_int| usize::try_from(number.cast_unsigned()).unwrap_or(0);
         let last = end.saturating_sub(bytes(info.free_at_end));
-        // No more than there is, whatever allocator answers.
-        let most = bytes(info.free).saturating_sub(bytes(info.free_at_end));
+        // No more than the heap has, whatever allocator answers. (What is `free` leaves out the threads'
+        // caches of freed chunks, which are holes like others.)
+        let most = bytes(info.from_system);
         let coarse = std::iter::successors(Some(LARGEST), |size| Some(size / 2));
         let sizes = coarse
             .take_while(|size| *size > FINE)
