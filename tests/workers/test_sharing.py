@@ -10,8 +10,8 @@ import pytest
 from tests.support import python
 from tests.workers.site import serving
 
-# Objects of `size` bytes, of which every second is freed, and then new ones: do most of them lie where
-# the old ones do?
+# Objects of `size` bytes, of which every second is freed, and then new ones: do most of them lie
+# where the old ones do?
 HOLES = """
 import sys
 from rondel import _rondel
