@@ -117,24 +117,23 @@ mod pools {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
     use std::alloc::{Layout, alloc, dealloc};
-    use std::ffi::{c_int, c_void};
+    use std::ffi::{c_uint, c_void};
 
-    /// `struct mallinfo`. Its numbers are modulo 2^32: enough, as of a heap that is larger some holes may
+    /// `struct mallinfo`. Its numbers, signed there, are modulo 2^32: enough, as of a heap that is larger some holes may
     /// stay. (`mallinfo2` came with glibc 2.33.)
     #[repr(C)]
-    #[expect(dead_code, reason = "the C library fills in all of it")]
     struct Info {
-        from_system: c_int,
-        free_chunks: c_int,
-        fast_chunks: c_int,
-        mapped_chunks: c_int,
-        mapped: c_int,
-        unused: c_int,
-        fast: c_int,
-        in_use: c_int,
-        free: c_int,
+        from_system: c_uint,
+        free_chunks: c_uint,
+        fast_chunks: c_uint,
+        mapped_chunks: c_uint,
+        mapped: c_uint,
+        unused: c_uint,
+        fast: c_uint,
+        in_use: c_uint,
+        free: c_uint,
         /// At the heap's end.
-        free_at_end: c_int,
+        free_at_end: c_uint,
     }
 
     unsafe extern "C" {
@@ -154,7 +153,7 @@ mod glibc {
         let info = unsafe { mallinfo() };
         // SAFETY: by nothing: where the heap ends.
         let end = unsafe { sbrk(0) }.addr();
-        let bytes = |number: c_int| usize::try_from(number.cast_unsigned()).unwrap_or(0);
+        let bytes = |number: c_uint| usize::try_from(number).unwrap_or(0);
         let last = end.saturating_sub(bytes(info.free_at_end));
         // No more than the heap has, whatever allocator answers. (What is `free` leaves out the threads'
         // caches of freed chunks, which are holes like others.)
