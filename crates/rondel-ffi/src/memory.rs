@@ -119,8 +119,8 @@ mod glibc {
     use std::alloc::{Layout, alloc, dealloc};
     use std::ffi::{c_uint, c_void};
 
-    /// `struct mallinfo`. Its numbers, signed there, are modulo 2^32: enough, as of a heap that is larger some holes may
-    /// stay. (`mallinfo2` came with glibc 2.33.)
+    /// `struct mallinfo`. Its numbers, signed there, are modulo 2^32: enough, as of a larger heap some
+    /// holes may stay. (`mallinfo2` came with glibc 2.33.)
     #[repr(C)]
     struct Info {
         from_system: c_uint,
