@@ -34,7 +34,7 @@ from rondel.server.formats import Format, access_line
 if TYPE_CHECKING:
     from rondel.server.config import Config
 
-__all__ = ["AccessLog", "configure", "configure_as", "reopen"]
+__all__ = ["AccessLog", "configure", "configure_as", "reopen", "speak_as"]
 
 SERVER = "rondel.server"
 ACCESS = "rondel.access"
@@ -100,9 +100,18 @@ class _ServerFormatter(logging.Formatter):
     """
 
     def __init__(self, *, coloured: bool, who: str = "") -> None:
-        told = f"[{who}] %(message)s" if who else "%(message)s"
-        super().__init__(f"%(asctime)s %(levelname)s {told}", "%Y-%m-%d %H:%M:%S")
+        self._told = {"who": ""}
+        super().__init__(
+            "%(asctime)s %(levelname)s %(who)s%(message)s",
+            "%Y-%m-%d %H:%M:%S",
+            defaults=self._told,
+        )
         self._coloured = coloured
+        self.speak_as(who)
+
+    def speak_as(self, who: str) -> None:
+        """Another process speaks: this one is a fork."""
+        self._told["who"] = f"[{who}] " if who else ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         text = super().formatMessage(record)
@@ -123,6 +132,10 @@ class _JSONFormatter(logging.Formatter):
 
     def __init__(self, who: str = "") -> None:
         super().__init__()
+        self._who = who
+
+    def speak_as(self, who: str) -> None:
+        """Another process speaks: this one is a fork."""
         self._who = who
 
     def format(self, record: logging.LogRecord) -> str:
@@ -192,11 +205,27 @@ def configure(
         server.handlers[0].setFormatter(
             _JSONFormatter(who) if style == "json" else _ServerFormatter(coloured=coloured, who=who)
         )
-    server.setLevel(number)
+    _set_level(server, number)
     access_logger = logging.getLogger(ACCESS)
     if _is_ours(access_logger, access_file):
         _handle(access_logger, access_file, "stdout")
-    access_logger.setLevel(logging.INFO if access else logging.CRITICAL)
+    _set_level(access_logger, logging.INFO if access else logging.CRITICAL)
+
+
+def speak_as(who: str) -> None:
+    """This process is a fork of one that ``configure_as`` was called in: only its name is another.
+
+    What the application has made of the loggers meanwhile stays; and few pages are written to.
+    """
+    for handler in logging.getLogger(SERVER).handlers:
+        if isinstance(handler.formatter, _ServerFormatter | _JSONFormatter):
+            handler.formatter.speak_as(who)
+
+
+def _set_level(logger: logging.Logger, level: int) -> None:
+    """``setLevel`` writes to every logger of the process, whose memory workers share."""
+    if logger.level != level:
+        logger.setLevel(level)
 
 
 def configure_as(config: "Config", who: str = "") -> None:

@@ -111,6 +111,11 @@ fn forked(_args: Args<'_>) -> PyRes<Obj> {
     Ok(Obj::none())
 }
 
+/// `_fill_holes()`: see `memory::fill_holes`.
+fn fill_holes(_args: Args<'_>) -> PyRes<Obj> {
+    value::int(i64::try_from(rondel_ffi::memory::fill_holes()).unwrap_or(i64::MAX))
+}
+
 /// `(loop, coro, *, name=None, context=None)`: what a task factory takes.
 fn for_factory<'a>(args: Args<'a>) -> PyRes<[Option<Ref<'a>>; 4]> {
     let n = names();
@@ -227,6 +232,11 @@ pub(crate) fn definitions() -> Vec<MethodDef> {
         ),
         method::function(c"_running_loop", c"The Rondel loop that runs in this thread, or None.", running_loop),
         method::function(c"_forked", c"Called in the child after a fork.", forked),
+        method::function(
+            c"_fill_holes",
+            c"Take what is free between allocations of the heap, before a fork; the bytes taken.",
+            fill_holes,
+        ),
         method::function(
             c"as_completed",
             c"as_completed($module, /, fs, *, timeout=None)\n--\n\nIterate over awaitables in the order in which they complete.",

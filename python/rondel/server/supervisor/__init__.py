@@ -13,8 +13,8 @@ with --reload:
 
 ``master`` decides (who is started, retired, replaced), ``child`` has one process's handle and end
 of a channel, ``channel`` the messages, ``worker``, ``template`` and ``watcher`` are what runs in
-the processes, ``recycling`` when a worker asks to be replaced, ``systemd`` what the service manager
-is told.
+the processes, ``recycling`` when a worker asks to be replaced, ``pulse`` who has been silent for
+too long, ``sharing`` how forks keep memory in common, ``systemd`` what the service manager is told.
 
 The supervisor is one thread without an event loop, imports no application and touches no request:
 it has nothing to crash of. Workers are forks of it, which share the memory of Python and Rondel and

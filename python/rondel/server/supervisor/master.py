@@ -24,7 +24,6 @@ that SIGKILL.
 
 import dataclasses
 import functools
-import gc
 import logging
 import os
 import selectors
@@ -36,16 +35,15 @@ import time
 from collections.abc import Callable
 
 from rondel.server import logs, page
-from rondel.server.beats import Beat, Beats
 from rondel.server.config import Config
 from rondel.server.errors import ServeError
 from rondel.server.health import HealthPort
-from rondel.server.metrics import room
 from rondel.server.sockets import Listeners, listeners_of
 from rondel.server.supervisor import child as children
 from rondel.server.supervisor import signals, systemd
-from rondel.server.supervisor.channel import WORKERS
 from rondel.server.supervisor.child import Child, State
+from rondel.server.supervisor.pulse import LOOK, Pulse
+from rondel.server.supervisor.sharing import settle
 from rondel.server.supervisor.slots import Slot, lived, pause
 from rondel.server.target import Application, parse
 from rondel.server.tls import Tickets
@@ -59,9 +57,6 @@ _GRACE = 10.0
 # How long a retired worker's idle connections stay open for one more request, so that no client
 # finds its connection closed at the moment at which it sends.
 _IDLE = 2.0
-# Seconds between two looks at the workers' beats, and for one to end that was told to abort.
-_LOOK = 1.0
-_ABORT = 5.0
 # Options that are settled when the supervisor starts.
 _SETTLED = (
     "host",
@@ -118,17 +113,11 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         # In a fork: no signal is ours any more.
         self._deafen: Callable[[], None] = lambda: None
-        # Where workers count the connections that they took, so that they share fairly; then a
-        # page for each, of what its metrics say.
-        self._ledger = os.memfd_create("rondel-ledger")
-        os.ftruncate(self._ledger, room(WORKERS, WORKERS))
-        self._beats = Beats((self._ledger, WORKERS, 0))
-        self._look_at = 0.0
-        self._health = (
-            None if config.health_port is None else HealthPort(config, self._workers_beats)
-        )
-        self._tickets = Tickets()
         self._slots: dict[int, Slot] = {}
+        self._pulse = Pulse(self._slots)
+        self._look_at = 0.0
+        self._health = None if config.health_port is None else HealthPort(config, self._pulse.told)
+        self._tickets = Tickets()
         # Everything that has not ended.
         self._processes: set[Child] = set()
         self._template: Child | None = None
@@ -163,27 +152,10 @@ class Supervisor:
             self._selector.close()
             if self._health is not None:
                 self._health.close()
-            os.close(self._ledger)
+            self._pulse.close()
         if self._announced:
             logger.info("stopped")
         return self._status
-
-    def _workers_beats(self) -> list[tuple[int, Beat]]:
-        """Of the workers that serve; called by the health port's thread."""
-        found = []
-        for number, slot in sorted(self._slots.copy().items()):
-            current = slot.current
-            if current is not None:
-                beat = self._beats.read((number - 1) % WORKERS)
-                # Of two in a change of places the later one writes, if not at once.
-                pid = beat.pid or current.pid
-                found.append(
-                    (
-                        number,
-                        dataclasses.replace(beat, pid=pid) if beat.pid else Beat(pid, 0.0, 0.0),
-                    )
-                )
-        return found
 
     # -- starting
 
@@ -221,7 +193,7 @@ class Supervisor:
             self._share()
             begin = functools.partial(children.fork, leave=self._leave)
         started = begin(
-            name, number, self._generation, role, spec, self._listeners.sockets, self._ledger
+            name, number, self._generation, role, spec, self._listeners.sockets, self._pulse.file
         )
         self._watch(started)
         self._selector.register(started.pidfd, selectors.EVENT_READ, lambda: self._gone(started))
@@ -233,8 +205,7 @@ class Supervisor:
             self._shared = True
             from rondel.server.supervisor import template, worker  # noqa: F401 - for the forks
 
-            gc.collect()
-            gc.freeze()
+            settle()
 
     def _leave(self) -> None:
         """In a fork: nothing of the supervisor's stays open, so that its end is seen by all."""
@@ -468,7 +439,7 @@ class Supervisor:
                 if slot.start_at is not None and slot.start_at <= now and slot.coming is None:
                     self._start_worker(slot)
         if not self._stops and now >= self._look_at:
-            self._look_at = now + _LOOK
+            self._look_at = now + LOOK
             self._look()
         for process in list(self._processes):
             if process.deadline is not None and process.deadline <= now:
@@ -480,26 +451,9 @@ class Supervisor:
                 process.signal(signal.SIGKILL)
 
     def _look(self) -> None:
-        """Whose loop and watchdog have both been silent for too long is held by native code, or was
-        stopped: it can't even be asked.
-        """
         limit = self._config.limits.stall
-        if not limit or self._config.reload:
-            return
-        for process in self._processes:
-            if process.state is not State.SERVING or not process.number or process.aborted:
-                continue
-            beat = self._beats.read((process.number - 1) % WORKERS)
-            if beat.pid == process.pid and min(beat.loop, beat.thread) >= limit + _LOOK:
-                logger.error(
-                    "%s (pid %d) has done nothing for %.3g s, not even its watchdog: it is ended",
-                    process.name,
-                    process.pid,
-                    beat.thread,
-                )
-                process.aborted = True
-                process.signal(signal.SIGABRT)
-                process.deadline = time.monotonic() + _ABORT
+        if limit and not self._config.reload:
+            self._pulse.end_silent(self._processes, limit)
 
     def _patience(self) -> float | None:
         """Seconds until something is due."""

@@ -1,9 +1,7 @@
 """What runs in a template process (``--preload``): the application is imported once, workers are
 forks.
 
-A fork shares the template's memory until one of them writes (copy on write). Before it forks, the
-template collects its garbage and freezes the rest (``gc.freeze``), so that collections in workers
-do not touch, and thereby copy, what they share.
+A fork shares the template's memory until one of them writes (copy on write): ``sharing``.
 
 What is imported here lives in every worker, so it must not hold what can't be shared: a thread (it
 is not in the forks; a warning says so), a database connection (Django's are closed), an event loop
@@ -14,7 +12,6 @@ supervisor.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import selectors
@@ -26,6 +23,7 @@ from typing import Any, NoReturn
 
 from rondel.server import logs
 from rondel.server.supervisor.channel import Channel
+from rondel.server.supervisor.sharing import settle
 from rondel.server.supervisor.worker import Spec, end_fork, no_input, serve, tell_failure
 from rondel.server.threads import prepared
 
@@ -74,8 +72,7 @@ def _load(spec: Spec) -> Any:
     django = sys.modules.get("django.db")
     if django is not None:
         django.connections.close_all()
-    gc.collect()
-    gc.freeze()
+    settle()
     return app
 
 

@@ -129,7 +129,10 @@ def _serve(spec: Spec, app: Any) -> int:
     # SIGABRT is how the supervisor ends a worker that does not even run its watchdog.
     if not faulthandler.is_enabled():
         faulthandler.enable(file=2)  # whatever the application made of sys.stderr
-    logs.configure_as(config, f"worker {spec.number}")
+    if app is None:
+        logs.configure_as(config, f"worker {spec.number}")
+    else:
+        logs.speak_as(f"worker {spec.number}")  # the template has configured them
     # This process is ours: libraries of the application get the native names too.
     rondel.install(bridge=config.bridge)
     with Runner() as runner:
