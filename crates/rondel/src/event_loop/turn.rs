@@ -155,8 +155,9 @@ fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Rea
     // A signal's handler may have scheduled something.
     let idle = idle && slf.ready.is_empty() && !slf.stopping.get();
     let before = slf.ready.len();
-    let (timers, tasks) = (slf.timers.borrow().len(), slf.tasks.borrow().len());
-    slf.counters.poll(turns, before, timers, tasks);
+    slf.counters.poll(turns, || {
+        [before, slf.timers.borrow().len(), slf.tasks.borrow().len()]
+    });
     poll(slf, idle, ready)?;
     slf.turns.set(0);
     slf.polled.set(clock::coarse());
@@ -222,7 +223,7 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
         slf.woken.set(false);
         let called = &slf.called;
         let counters = &*slf.counters;
-        counters.sleeps(clock::coarse());
+        counters.sleeps(clock::coarse);
         let late = slf.take_late();
         let recorded = record::on();
         if recorded {
@@ -231,7 +232,7 @@ fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Ready) -> PyRes
         let polled = gil::detached(|| {
             drop(late);
             let polled = wait(active, &doors, called, timeout, ready);
-            counters.wakes(clock::coarse());
+            counters.wakes(clock::coarse);
             polled
         });
         if recorded {
