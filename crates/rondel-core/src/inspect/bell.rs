@@ -18,13 +18,20 @@ use std::sync::{Arc, Mutex};
 static SET: AtomicBool = AtomicBool::new(false);
 static BELL: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
 
+/// How often the lock is tried for: who has it has it for a moment, but for a forked child, where somebody who
+/// is not there may have it for good.
+const TRIES: u32 = 1000;
+
 /// From now on it is this eventfd that is written to; none: nobody is to be woken.
 pub(super) fn hang(bell: Option<Arc<OwnedFd>>) {
-    // In a forked child somebody else may have it for good.
-    if let Ok(mut hangs) = BELL.try_lock() {
-        *hangs = bell;
-    }
     set(false);
+    for _ in 0..TRIES {
+        if let Ok(mut hangs) = BELL.try_lock() {
+            *hangs = bell;
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Whether the next loop that wakes up is to ring.

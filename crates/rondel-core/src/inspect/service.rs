@@ -125,6 +125,7 @@ impl Service {
             .name("rondel-inspect".into())
             .stack_size(256 * 1024)
             .spawn(move || {
+                bell::hang(Some(theirs.wake.clone()));
                 let _sent = told.send(tid_here());
                 let mut inspector = Inspector {
                     door: door.or_else(|| Door::open().ok()),
@@ -139,7 +140,6 @@ impl Service {
                 inspector.run();
                 inspector.door
             })?;
-        bell::hang(Some(shared.wake.clone()));
         Ok(Service {
             tid: tid.recv().unwrap_or_default(),
             shared,

@@ -1,7 +1,7 @@
 //! Notices a loop that has been in one step for too long, while it is.
 //!
 //! A loop stalls when it is awake and has taken nothing from its ready queue for the threshold. The
-//! watchdog looks at the counters every half of it, without the GIL; so a stall is noticed between one
+//! watchdog looks at the counters every half of it, 250 ms at most, without the GIL; so a stall is noticed between one
 //! and one and a half thresholds after it began, and the loop pays for it the one word it counts in.
 //!
 //! What is no stall: a process that was suspended (the watchdog's own sleep took far too long: it
