@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build dev demo test test-rust test-python test-django test-all bench \
+.PHONY: help tools build build-without dev demo test test-rust test-python test-django test-all bench \
         bench-django bench-net bench-server bench-inspect lint lint-rust lint-python conformance conformance-tasks \
         conformance-cpython conformance-all upstream upstream-quick compat test-debug \
         test-valgrind soak soak-net fuzz clean
@@ -59,6 +59,11 @@ build: $(VENV)/.ready ## the release wheel in dist/, installed in .venv
 dev: $(VENV)/.ready ## a quick build, Python sources in place (edit and run)
 	@echo "building the quick profile: the first time takes a minute or two on two cores"
 	@$(BIN)/maturin develop --profile dev-fast
+
+build-without: $(VENV)/.ready ## a wheel that counts nothing, for bench-inspect, in .venv/without
+	@rm -rf $(VENV)/without
+	@RUSTFLAGS="--cfg rondel_no_counters" CARGO_TARGET_DIR=target/without \
+	    $(BIN)/maturin build --release --interpreter $(BIN)/python --out $(VENV)/without
 
 demo: build ## serve the example Django project on http://127.0.0.1:8000
 	@scripts/demo.sh $(BIN)
@@ -136,7 +141,7 @@ bench-django: tools ## Django under Rondel, uvicorn, granian, gunicorn; SQLite, 
 bench-net: tools ## protocols, streams, sock_*, TLS, threads ... under every loop (ARGS="--help")
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_net.py $(ARGS)
 
-bench-inspect: tools ## what the inspector costs: off, counters, recording (ARGS="--help")
+bench-inspect: tools ## what the inspector costs: off, counters, recording, and without (ARGS="--help")
 	@env -u VIRTUAL_ENV -u PYO3_PYTHON "$(PYTHON)" benchmarks/run_inspect.py $(ARGS)
 
 bench-server: tools ## CPU, latency, memory of the server beside its peers (ARGS="--help")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import inspect_cases
@@ -118,18 +122,52 @@ def test_a_mode_stands_beside_off_and_is_held_to_its_limit(tmp_path: Path) -> No
     file.write_text(
         '[[limit]]\npart = "inspect-recorder"\ncase = "every"\nat_most = { off = 1.1 }\n'
     )
-    recorder = inspector.beside(of(switch=105, lock=300), of(switch=100, lock=200))
+    off = {"off": of(switch=100, lock=200)}
+    recorder = inspector.beside(of(switch=105, lock=300), off)
     run = Run({"date": "today", "interpreter": "CPython 3"}, {"inspect-recorder": recorder})
     words = {verdict.limit.case: verdict.word for verdict in limits.check(run, file)}
     assert words == {"switch": "pass", "lock": "FAIL"}
-    (section,) = inspector.sections(run)
+    table, section = inspector.sections(run)
     assert "| `Lock` hand-off | 300 | 200 | 1.50 |" in report.markdown(run, [section], file)
+    assert "| `Lock` hand-off | 200 | 300 |" in report.markdown(run, [table], file)
+
+
+def test_packages_of_another_folder_come_before_those_installed() -> None:
+    environment = Environment(Path(sys.executable), sys.version_info[:3], "")
+    first = replace(environment, first=Path("other")).variables()["PYTHONPATH"]
+    assert first == f"other{os.pathsep}{environment.variables()['PYTHONPATH']}"
+
+
+def test_a_build_that_counts_nothing_is_measured_as_such_and_stands_beside_all(
+    told: Told, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(told.runtimes / "rondel", other / "rondel")
+    program = (other / "rondel" / "__init__.py").read_text()
+    (other / "rondel" / "__init__.py").write_text(program + "\ntell(build='other')\n")
+    without = copy.copy(told)
+    without.runtimes = other
+    parts = inspector.run(
+        told, ["switch"], rounds=1, quick=True, modes=["counters"], without=without
+    )
+    assert told.log() == [
+        {"inspect": "0"},
+        {"build": "other"},
+        {"inspect": "0"},
+        {"inspect": "1"},
+    ]
+    assert parts["inspect-off"].subjects(("rondel", "off", "without")) == ["rondel", "without"]
+    beside = parts["inspect-counters"]
+    assert beside.subjects(("rondel", "off", "without")) == ["rondel", "off", "without"]
+    assert beside.ratio("switch", "rondel", "without")
+    run = Run({"date": "today", "interpreter": "CPython 3"}, parts)
+    assert inspector.sections(run)[0].subjects == ["without", "off", "counters"]
 
 
 def test_a_mode_that_failed_or_was_not_measured_beside_off_has_no_ratio() -> None:
     failed = of(lock=3)
     failed.fail("switch", "rondel", "killed by SIGSEGV")
-    both = inspector.beside(failed, of(switch=1))
+    both = inspector.beside(failed, {"off": of(switch=1)})
     assert both.failed("switch", "rondel")
     assert both.ratio("switch", "rondel", "off") is None
     assert both.ratio("lock", "rondel", "off") is None

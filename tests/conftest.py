@@ -42,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error")
     # Python 3.14 deprecates policies; the suites use them where asyncio still has them.
     config.addinivalue_line("filterwarnings", "ignore:.*event_loop_policy:DeprecationWarning")
-    # Its socket would be one too many for tests that count descriptors; tests/inspect turns it on.
+    # Off unless RONDEL_INSPECT=1 is set; tests/inspect turns it on. tests/safety passes with it
+    # as well (docs/safety.md).
     os.environ.setdefault("RONDEL_INSPECT", "0")
     if ONLY_ASYNCIO:
         return

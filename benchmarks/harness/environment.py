@@ -14,11 +14,12 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
@@ -84,6 +85,8 @@ class Environment:
     bare_server: Path | None = None
     """The Rust server without Python, if this checkout builds it."""
     rondel: bool = False
+    first: Path | None = None
+    """A folder whose packages come before those installed."""
 
     @property
     def tag(self) -> str:
@@ -97,7 +100,8 @@ class Environment:
         """For every measured process: the same hash seed, no user's settings, our C module."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         kept["PYTHONHASHSEED"] = "0"
-        kept["PYTHONPATH"] = os.pathsep.join((str(self.helpers), str(BENCHMARKS)))
+        places = [self.first] if self.first is not None else []
+        kept["PYTHONPATH"] = os.pathsep.join(map(str, [*places, self.helpers, BENCHMARKS]))
         return kept
 
     @property
@@ -304,6 +308,19 @@ def install_rondel(environment: Environment, wheel: Path | None) -> None:
     pip = [str(environment.python), "-m", "pip", "install", "--quiet", "--force-reinstall"]
     step(what, [*pip, "--no-deps", source])
     stamp.write_text(mark)
+
+
+def beside(environment: Environment, wheel: Path) -> Environment:
+    """The same environment with another build of Rondel before its own."""
+    place = CACHE / f"bench-beside-{environment.tag}"
+    stamp = place / "rondel-stamp"
+    mark = f"{wheel.resolve()} {wheel.stat().st_mtime_ns}"
+    if not stamp.exists() or stamp.read_text() != mark:
+        shutil.rmtree(place, ignore_errors=True)
+        pip = [str(environment.python), "-m", "pip", "install", "--quiet", "--no-deps"]
+        step(f"installing {wheel.name} beside", [*pip, "--target", str(place), str(wheel)])
+        stamp.write_text(mark)
+    return replace(environment, first=place)
 
 
 # ---------------------------------------------------------------------------- C and Rust helpers

@@ -1,12 +1,17 @@
 """`rondel trace`: another process records itself, and gives the recording to whoever has asked."""
 
+import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .test_attach import Child, ask, running
+from tests.cli.support import running as process
+
+from .test_attach import RONDEL, ROOT, Child, ask, running
+from .web_support import PATIENCE, inspected
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +67,63 @@ def test_one_at_a_time(child: Child) -> None:
         assert len(got["events"]) % 5 == 0
         assert got["events"]
         assert ask(sock, question("recorded"))["error"] == "none"
+
+
+def until_recorded(child: Child, recorded: bool) -> None:
+    end = time.monotonic() + PATIENCE
+    with child.connect() as sock:
+        while ask(sock, question("stats"))["recorded"] is not recorded:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trace", "{pid}", "--seconds", "600", "--draw"),
+        ("top", "{pid}", "--view", "tasks", "--interval", "60", "--once"),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_a_recording_ends_with_a_client_that_is_killed(
+    child: Child, words: tuple[str, ...]
+) -> None:
+    command = [*RONDEL, *(word.format(pid=child.pid) for word in words)]
+    with process(command, ROOT, **child.env) as client:
+        until_recorded(child, True)
+        client.kill()
+    # At once, not after those minutes.
+    until_recorded(child, False)
+
+
+def test_a_recording_ends_with_a_page_that_is_killed(child: Child, tmp_path: Path) -> None:
+    with inspected(tmp_path, "web", str(child.pid), **child.env) as web:
+        path = f"/api/record?pid={child.pid}&seconds=60"
+        connection = http.client.HTTPConnection(*web.address, timeout=PATIENCE)
+        connection.request("POST", path)
+        until_recorded(child, True)
+        web.process.kill()
+        connection.close()
+    until_recorded(child, False)
+
+
+def test_a_held_recording_outlasts_what_a_client_may_be_silent(
+    child: Child, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.json"
+    got = child.rondel("trace", str(child.pid), "--seconds", "5.5", "-o", str(path))
+    assert got.status == 0, got.errors
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    times = [event["ts"] for event in events if "ts" in event]
+    assert max(times) - min(times) > 5.2e6
+
+
+def test_a_recording_that_is_not_held_stays_when_its_client_goes(child: Child) -> None:
+    with child.connect() as sock:
+        assert ask(sock, question("record 60"))["recording"]
+    # Its end is seen before the next one is let in.
+    with child.connect() as sock:
+        assert "events" in ask(sock, question("recorded"))
 
 
 def test_a_recording_of_the_programs_own_stays_its_own(tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ The protocol is described in ``crates/rondel-core/src/inspect/service.rs``. Ever
 ``InspectError`` whose message says what to do.
 """
 
+import contextlib
 import json
 import os
 import socket
 import stat
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-__all__ = ["InspectError", "ask", "processes"]
+__all__ = ["InspectError", "Recorder", "ask", "processes"]
 
 VERSION = 1
 
@@ -28,6 +30,10 @@ class InspectError(Exception):
         super().__init__(message)
         #: What the process itself called it; None if it gave no answer.
         self.kind = kind
+
+
+class _CutError(InspectError):
+    """The connection ended before there was an answer."""
 
 
 def folders(environment: dict[str, str] | None = None, uid: int | None = None) -> list[Path]:
@@ -117,24 +123,81 @@ def ask(
     """Ask a process, for at most so many seconds. Raises ``InspectError``."""
     path = path or _path_of(pid)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(patience)
+        return _exchange(sock, pid, {"ask": question}, patience, path)
+
+
+class Recorder:
+    """A recording that a process makes of itself, for at most so many seconds.
+
+    It ends with the connection on which it was asked for: when it is fetched or closed, or this
+    process is no more, however that came. Raises ``InspectError``.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self._pid = pid
+        path = _path_of(pid)
+        self._sock = socket.socket(socket.AF_UNIX)
         try:
+            question = {"ask": f"record {seconds:g}", "held": True}
+            _exchange(self._sock, pid, question, PATIENCE, path)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def fetch(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """What was recorded, to its end now. Raises ``InspectError``."""
+        with self._sock:
+            try:
+                return _exchange(self._sock, self._pid, {"ask": "recorded"}, patience)
+            except _CutError:
+                # It has forked meanwhile, or is of an older Rondel, and records still.
+                return ask(self._pid, "recorded", None, patience)
+
+    def close(self) -> None:
+        """It is not wanted any more. On any thread, also while another waits for it."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _exchange(
+    sock: socket.socket,
+    pid: int,
+    question: dict[str, Any],
+    patience: float,
+    path: Path | None = None,
+) -> dict[str, Any]:
+    """A question and its answer; ``path``: where to connect to before."""
+    sock.settimeout(patience)
+    try:
+        if path is not None:
             sock.connect(str(path))
-            sock.sendall(json.dumps({"v": VERSION, "ask": question}).encode() + b"\n")
-            line = _line(sock)
-        except TimeoutError:
-            raise InspectError(
-                f"process {pid} gave no answer within {patience:.0f} seconds: it may be stopped "
-                "(`kill -CONT`), or the machine overloaded; try again"
-            ) from None
-        except OSError as error:
-            raise InspectError(f"process {pid} cannot be asked: {error.strerror}") from None
+        sock.sendall(json.dumps({"v": VERSION, **question}).encode() + b"\n")
+        line = _line(sock)
+    except TimeoutError:
+        raise InspectError(
+            f"process {pid} gave no answer within {patience:.0f} seconds: it may be stopped "
+            "(`kill -CONT`), or the machine overloaded; try again"
+        ) from None
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise _CutError(f"process {pid} cannot be asked: {error.strerror}") from None
+    except OSError as error:
+        raise InspectError(f"process {pid} cannot be asked: {error.strerror}") from None
     try:
         answer = json.loads(line)
     except ValueError:
-        raise InspectError(
-            f"process {pid} went away while it answered, or too many ask it"
-        ) from None
+        raise _CutError(f"process {pid} went away while it answered, or too many ask it") from None
     if "error" in answer:
         raise InspectError(_explain(pid, answer), answer["error"])
     if answer.get("v") != VERSION:

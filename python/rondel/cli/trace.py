@@ -11,7 +11,7 @@ import time
 from typing import IO
 
 from rondel.cli.inspect import add_pid, guarded, parser_for
-from rondel.cli.inspect_client import InspectError, ask
+from rondel.cli.inspect_client import InspectError, Recorder
 from rondel.inspect.recording import Recording, read_answer
 
 __all__ = ["main"]
@@ -84,13 +84,13 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _recorded(options: argparse.Namespace) -> Recording:
-    ask(options.pid, f"record {options.seconds:g}")
-    sys.stderr.write(f"recording process {options.pid} for {options.seconds:g} s\n")
-    try:
-        time.sleep(options.seconds)
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")
-    return read_answer(ask(options.pid, "recorded", patience=_PATIENCE))
+    with Recorder(options.pid, options.seconds) as recorder:
+        sys.stderr.write(f"recording process {options.pid} for {options.seconds:g} s\n")
+        try:
+            time.sleep(options.seconds)
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+        return read_answer(recorder.fetch(_PATIENCE))
 
 
 def _write(recording: Recording, file: IO[str], pid: int) -> None:

@@ -26,6 +26,10 @@ pub(super) struct Client {
     pub(super) stream: UnixStream,
     pub(super) stage: Stage,
     pub(super) deadline: Instant,
+    /// How long it may be silent after the answer to its last question, if not for [`PATIENCE`].
+    pub(super) silent: Option<Duration>,
+    /// Its end may be the end of something that it has begun.
+    pub(super) holder: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
@@ -38,6 +42,8 @@ impl Client {
             stream,
             stage: Stage::Reading,
             deadline: Instant::now() + PATIENCE,
+            silent: None,
+            holder: false,
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
@@ -101,6 +107,9 @@ impl Client {
         }
         self.output = Vec::new();
         self.stage = Stage::Reading;
+        if let Some(silent) = self.silent.take() {
+            self.deadline = Instant::now() + silent;
+        }
     }
 }
 

@@ -6,9 +6,16 @@
 //!
 //! The list of running loops is behind a mutex that is held for a push, a removal or a copy, never
 //! while anybody waits.
+//!
+//! Built with `--cfg rondel_no_counters` nothing is counted ([`COUNTING`]): what `make bench-inspect
+//! --without-wheel` measures the rest against. Such a build has no watchdog, and figures that stand still.
 
+use super::bell;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// Whether loops count.
+pub const COUNTING: bool = !cfg!(rondel_no_counters);
 
 /// Buckets of the histogram of late timers: up to 2^n microseconds for the n-th.
 pub const LAG_BUCKETS: usize = 24;
@@ -92,46 +99,66 @@ impl Counters {
     /// An entry is taken out of the ready queue.
     #[inline(always)]
     pub fn step(&self) {
-        add(&self.steps, 1);
+        if COUNTING {
+            add(&self.steps, 1);
+        }
     }
 
-    /// The loop is about to ask the system for events.
+    /// The loop is about to ask the system for events. `lengths`: of its ready queue, its timers and its
+    /// tasks.
     #[inline]
-    pub fn poll(&self, turns: u32, ready: usize, timers: usize, tasks: usize) {
+    pub fn poll(&self, turns: u32, lengths: impl FnOnce() -> [usize; 3]) {
+        if !COUNTING {
+            return;
+        }
         add(&self.turns, u64::from(turns));
         add(&self.polls, 1);
-        let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.ready.store(word(ready), Ordering::Relaxed);
-        self.timers.store(word(timers), Ordering::Relaxed);
-        self.tasks.store(word(tasks), Ordering::Relaxed);
+        for (word, n) in [&self.ready, &self.timers, &self.tasks]
+            .into_iter()
+            .zip(lengths())
+        {
+            word.store(u32::try_from(n).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 
     /// It gives the GIL up and waits. `now`: the coarse clock.
     #[inline]
-    pub fn sleeps(&self, now: u64) {
-        self.since.store(now, Ordering::Relaxed);
-        self.phase.store(Phase::Idle as u8, Ordering::Relaxed);
+    pub fn sleeps(&self, now: impl FnOnce() -> u64) {
+        if COUNTING {
+            self.since.store(now(), Ordering::Relaxed);
+            self.phase.store(Phase::Idle as u8, Ordering::Relaxed);
+        }
     }
 
-    /// There is something to do.
+    /// There is something to do. Call it without the GIL: a watchdog that sleeps is woken.
     #[inline]
-    pub fn wakes(&self, now: u64) {
+    pub fn wakes(&self, now: impl FnOnce() -> u64) {
+        if !COUNTING {
+            return;
+        }
+        let now = now();
         let slept = now.saturating_sub(self.since.load(Ordering::Relaxed));
         add(&self.idle, slept);
         self.since.store(now, Ordering::Relaxed);
         self.phase.store(Phase::Awake as u8, Ordering::Relaxed);
+        bell::touch();
     }
 
     /// From here on its thread runs what may block, or does so no longer.
     #[inline]
     pub fn lend(&self, lent: bool) {
         let phase = if lent { Phase::Lent } else { Phase::Awake };
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        if COUNTING {
+            self.phase.store(phase as u8, Ordering::Relaxed);
+        }
     }
 
     /// A timer was due so many nanoseconds ago.
     #[inline]
     pub fn late(&self, nanoseconds: u64) {
+        if !COUNTING {
+            return;
+        }
         let micros = nanoseconds / 1000;
         let bucket = (u64::BITS - micros.leading_zeros()) as usize;
         let word = &self.lag[bucket.min(LAG_BUCKETS - 1)];
@@ -184,6 +211,7 @@ pub fn enter(counters: &Arc<Counters>, now: u64, thread: u64) {
     if let Ok(mut running) = RUNNING.lock() {
         running.push(counters.clone());
     }
+    bell::touch();
 }
 
 /// The run is over.
@@ -209,7 +237,7 @@ pub fn forget() {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(rondel_no_counters)))]
 mod tests {
     use super::*;
 
@@ -217,10 +245,10 @@ mod tests {
     fn busy_is_what_is_not_idle() {
         let counters = Arc::new(Counters::default());
         enter(&counters, 1000, 1);
-        counters.sleeps(1100);
-        counters.wakes(1400);
+        counters.sleeps(|| 1100);
+        counters.wakes(|| 1400);
         assert!((counters.busy(2000) - 0.7).abs() < 1e-9);
-        counters.sleeps(2000);
+        counters.sleeps(|| 2000);
         assert!((counters.busy(3000) - 0.35).abs() < 1e-9);
         leave(&counters);
         assert!(!running().iter().any(|one| Arc::ptr_eq(one, &counters)));

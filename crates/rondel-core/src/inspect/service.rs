@@ -11,6 +11,7 @@
 //! {"v": 1, "ask": "requests stacks"}  with the stacks of the threads that are at them
 //! {"v": 1, "ask": "requests now"}     without views; never needs the GIL
 //! {"v": 1, "ask": "record 5"}   begins to record for at most so many seconds
+//!     with "held": true         which also ends when this connection does, whoever ends it
 //! {"v": 1, "ask": "recorded"}   ends that: what tasks, callbacks, threads and loops did
 //! any failure                   {"v": 1, "error": KIND, "message": TEXT}
 //! ```
@@ -21,17 +22,19 @@
 //!
 //! # Bounds
 //! [`CLIENTS`] at once (further ones are closed at once), 64 KiB a request, 5 s to ask, to make an
-//! answer, and to take the next part of one. A client that goes away costs nothing but its buffer.
+//! answer, and to take the next part of one; who holds a recording may be silent for as long as that. A
+//! client that goes away costs nothing but its buffer.
 //!
 //! # Threads
 //! ```text
 //!  inspector ──── polls: socket, clients, a wake-up, the watchdog's beat; never has the GIL
 //!     └─ helper   one at a time, for as long as one answer or one report takes; takes the GIL
 //! ```
-//! While no client asks and all loops sleep it wakes up a few times a second. Around a fork and at the
+//! While no client asks and all loops sleep it wakes up once a second. Around a fork and at the
 //! interpreter's end both are joined ([`Service::stop`]): the child has no lock that a thread of its
 //! parent held, and no thread asks for the GIL of an interpreter that is going.
 
+use super::bell;
 use super::client::{Client, PATIENCE, Stage, error};
 use super::door::{Door, may_ask};
 use super::watchdog::Watchdog;
@@ -52,10 +55,16 @@ const CLIENTS: usize = 8;
 pub trait Source: Send + Sync + 'static {
     /// An answer that needs no GIL; none if the question is not of that kind.
     fn at_once(&self, ask: &str) -> Option<String>;
-    /// An answer for which the GIL is taken; none if the question is not known. On the helper thread.
-    fn with_gil(&self, ask: &str) -> String;
+    /// An answer for which the GIL is taken, on the helper thread. `holder`: the number of the client,
+    /// if what begins by it is to end with the connection.
+    fn with_gil(&self, ask: &str, holder: Option<u64>) -> String;
     /// Whether [`Source::with_gil`] knows it.
     fn knows(&self, ask: &str) -> bool;
+    /// Whether the answer to this question is the beginning of something that may end with the
+    /// connection: how long its client may be silent then.
+    fn holds(&self, ask: &str) -> Option<Duration>;
+    /// The connection of this client, who holds something, has ended. Without the GIL.
+    fn left(&self, client: u64);
     /// A loop has been in one step for too long. On the helper thread; to be reported with the GIL.
     fn stalled(&self, stall: &super::watchdog::Stall);
     /// The same when the GIL could not be had: on the inspector's thread, without it.
@@ -68,21 +77,21 @@ pub trait Source: Send + Sync + 'static {
 
 /// Work for the helper, and what came of it.
 enum Job {
-    Answer(u64, String),
+    /// Of a client, who holds what begins by it or does not.
+    Answer(u64, String, bool),
     Stall(super::watchdog::Stall),
 }
 
 struct Shared {
     stop: AtomicBool,
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
     /// Answers by client.
     made: Mutex<Vec<(u64, String)>>,
 }
 
 impl Shared {
     fn wake(&self) {
-        // A full counter wakes as well.
-        let _written = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        bell::write(&self.wake);
     }
 }
 
@@ -107,7 +116,7 @@ impl Service {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
-            wake: eventfd(0, flags)?,
+            wake: Arc::new(eventfd(0, flags)?),
             made: Mutex::default(),
         });
         let (told, tid) = std::sync::mpsc::sync_channel(1);
@@ -116,6 +125,7 @@ impl Service {
             .name("rondel-inspect".into())
             .stack_size(256 * 1024)
             .spawn(move || {
+                bell::hang(Some(theirs.wake.clone()));
                 let _sent = told.send(tid_here());
                 let mut inspector = Inspector {
                     door: door.or_else(|| Door::open().ok()),
@@ -139,6 +149,7 @@ impl Service {
 
     /// Ends the thread, and gives the door back. Must be called without the GIL: a helper may want it.
     pub fn stop(self) -> Option<Door> {
+        bell::hang(None);
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake();
         let door = self.thread.join().ok().flatten();
@@ -251,7 +262,14 @@ impl Inspector {
                 }
             }
         }
-        self.clients.retain(|client| client.stage != Stage::Over);
+        let source = &self.source;
+        self.clients.retain(|client| {
+            let over = client.stage == Stage::Over;
+            if over && client.holder {
+                source.left(client.id);
+            }
+            !over
+        });
         if self.door.is_some() && ready[1] {
             self.accept();
         }
@@ -315,7 +333,11 @@ impl Inspector {
         if !self.source.knows(ask) {
             return Err(error("unknown", "no such question"));
         }
-        let job = Job::Answer(self.clients[i].id, ask.to_owned());
+        let held = request.get("held").and_then(serde_json::Value::as_bool) == Some(true);
+        let client = &mut self.clients[i];
+        client.silent = self.source.holds(ask).filter(|_| held);
+        client.holder |= client.silent.is_some();
+        let job = Job::Answer(client.id, ask.to_owned(), client.silent.is_some());
         self.jobs.push_back(job);
         Ok(None)
     }
@@ -329,6 +351,9 @@ impl Inspector {
             let waits = |client: &&mut Client| client.id == id && client.stage == Stage::Waiting;
             if let Some(client) = self.clients.iter_mut().find(waits) {
                 client.answer(answer);
+            } else {
+                // It went while its answer was made: it holds nothing.
+                self.source.left(id);
             }
         }
     }
@@ -354,7 +379,7 @@ impl Inspector {
             let Some(job) = self.jobs.pop_front() else {
                 return;
             };
-            if let Job::Answer(id, _) = &job {
+            if let Job::Answer(id, ..) = &job {
                 let waits = |client: &Client| client.id == *id && client.stage == Stage::Waiting;
                 if !self.clients.iter().any(waits) {
                     continue;
@@ -370,8 +395,8 @@ impl Inspector {
                 .spawn(move || {
                     match job {
                         Job::Stall(stall) => source.stalled(&stall),
-                        Job::Answer(id, ask) => {
-                            let answer = source.with_gil(&ask);
+                        Job::Answer(id, ask, held) => {
+                            let answer = source.with_gil(&ask, held.then_some(id));
                             if let Ok(mut made) = shared.made.lock() {
                                 made.push((id, answer));
                             }

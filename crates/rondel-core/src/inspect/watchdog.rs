@@ -1,24 +1,32 @@
 //! Notices a loop that has been in one step for too long, while it is.
 //!
 //! A loop stalls when it is awake and has taken nothing from its ready queue for the threshold. The
-//! watchdog looks at the counters every half of it, without the GIL; so a stall is noticed between one
+//! watchdog looks at the counters every half of it, 250 ms at most, without the GIL; so a stall is noticed between one
 //! and one and a half thresholds after it began, and the loop pays for it the one word it counts in.
 //!
 //! What is no stall: a process that was suspended (the watchdog's own sleep took far too long: it
-//! starts afresh), and a loop that waits. While all loops sleep the watchdog looks less often, so the
-//! first stall after that may be noticed [`SLOW`] later.
+//! starts afresh), and a loop that waits. While all loops sleep so does the watchdog: the first that has
+//! something to do wakes it ([`bell`]).
 
-use super::counters::{self, Counters, Phase};
+use super::bell;
+use super::counters::{self, COUNTING, Counters, Phase};
 use crate::clock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Between two looks while every loop sleeps.
-const SLOW: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_secs(1);
 
-/// Looks that find all loops asleep before it looks slowly.
-const QUIET: u32 = 40;
+/// Between two looks at most while a loop does something: tasks' ages are known by these.
+const FAST: Duration = Duration::from_millis(250);
+
+/// Looks in a row that find that no loop has done anything before it looks slowly. Two at least: the bell
+/// is set at the one before the last.
+const QUIET: u32 = 2;
+
+/// A sleep of its own that takes longer than it was to by this much, and two thresholds, was no sleep.
+const LATE: Duration = Duration::from_millis(500);
 
 /// How long the GIL is tried for before it is said that native code has it: longer than other threads
 /// of Python may keep it (the switch interval is 5 ms).
@@ -70,6 +78,8 @@ pub(super) struct Watchdog {
     threshold: Duration,
     seen: Vec<Seen>,
     looked: u64,
+    /// Until the next look, as it was told last.
+    asked: Duration,
     quiet: u32,
     over: Vec<Over>,
 }
@@ -78,9 +88,10 @@ impl Watchdog {
     /// A threshold of zero: it notices nothing.
     pub(super) fn new(threshold: Duration) -> Watchdog {
         Watchdog {
-            threshold,
+            threshold: if COUNTING { threshold } else { Duration::ZERO },
             seen: Vec::new(),
             looked: clock::now(),
+            asked: SLOW,
             quiet: 0,
             over: Vec::new(),
         }
@@ -92,19 +103,16 @@ impl Watchdog {
     }
 
     /// How long until the next look.
-    pub(super) fn next(&self, busy: bool) -> Duration {
-        if self.threshold.is_zero() {
-            return if busy { SLOW } else { 4 * SLOW };
-        }
-        let period = (self.threshold / 2).max(Duration::from_millis(1));
-        if busy {
-            return period.min(GIL_PATIENCE / 2);
-        }
-        if self.quiet >= QUIET {
-            period.max(SLOW)
-        } else {
-            period
-        }
+    pub(super) fn next(&mut self, busy: bool) -> Duration {
+        let period = (self.threshold / 2).clamp(Duration::from_millis(1), FAST);
+        self.asked = match (self.threshold.is_zero(), busy) {
+            (true, true) => FAST,
+            (true, false) => SLOW,
+            (false, true) => period.min(GIL_PATIENCE / 2),
+            (false, false) if self.quiet >= QUIET => SLOW,
+            (false, false) => period,
+        };
+        self.asked
     }
 
     /// Looks at all loops; one that stalls, told once.
@@ -116,20 +124,21 @@ impl Watchdog {
         let slept = Duration::from_nanos(now.saturating_sub(self.looked));
         self.looked = now;
         // Suspended, or short of processor time for long: what stood still need not be a step.
-        let fresh = slept > 2 * self.threshold + 2 * SLOW;
+        let fresh = slept > self.asked + 2 * self.threshold + LATE;
         let running = counters::running();
         self.seen
             .retain(|seen| running.iter().any(|one| one.id == seen.id));
-        let mut asleep = true;
+        let mut quiet = true;
         let mut found = None;
         for one in running {
-            let awake = one.phase() == Phase::Awake;
-            asleep &= !awake;
+            let phase = one.phase();
+            let awake = phase == Phase::Awake;
             let steps = one.steps.load(Ordering::Relaxed);
             let polls = one.polls.load(Ordering::Relaxed);
             let seen = match self.seen.iter_mut().find(|seen| seen.id == one.id) {
                 Some(seen) => seen,
                 None => {
+                    quiet = false;
                     self.seen.push(Seen {
                         id: one.id,
                         steps,
@@ -140,7 +149,9 @@ impl Watchdog {
                     continue;
                 }
             };
-            if fresh || !awake || (seen.steps, seen.polls) != (steps, polls) {
+            let same = (seen.steps, seen.polls) == (steps, polls);
+            quiet &= same && phase == Phase::Idle;
+            if fresh || !awake || !same {
                 if seen.told {
                     self.over.push(Over {
                         id: seen.id,
@@ -167,18 +178,76 @@ impl Watchdog {
                 });
             }
         }
-        self.quiet = if asleep {
+        self.quiet = if quiet {
             self.quiet.saturating_add(1)
         } else {
             0
         };
+        bell::set(self.quiet + 1 >= QUIET);
         found
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(rondel_no_counters)))]
 mod tests {
     use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::os::fd::OwnedFd;
+
+    /// Looks until the next look is to be a slow one. Loops of other tests may be awake meanwhile.
+    fn falls_asleep(watchdog: &mut Watchdog) {
+        let begin = clock::now();
+        while watchdog.next(false) != SLOW {
+            let _stall = watchdog.look();
+            assert!(clock::now() - begin < 10 * clock::SECOND);
+        }
+    }
+
+    fn rang(bell: &OwnedFd) -> bool {
+        rustix::io::read(bell, &mut [0; 8]).is_ok()
+    }
+
+    #[test]
+    fn a_loop_that_wakes_ends_the_long_sleep_and_rings_once() {
+        let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+        bell::hang(Some(bell.clone()));
+        let counters = Arc::new(Counters::default());
+        counters::enter(&counters, clock::coarse(), 1);
+        counters.sleeps(clock::coarse);
+        let mut watchdog = Watchdog::new(Duration::from_millis(100));
+        falls_asleep(&mut watchdog);
+        assert!(!rang(&bell));
+        counters.wakes(clock::coarse);
+        assert!(rang(&bell));
+        counters.sleeps(clock::coarse);
+        counters.wakes(clock::coarse);
+        assert!(!rang(&bell));
+        let _stall = watchdog.look();
+        assert_eq!(watchdog.next(false), Duration::from_millis(50));
+        counters.sleeps(clock::coarse);
+        falls_asleep(&mut watchdog);
+        let other = Arc::new(Counters::default());
+        counters::enter(&other, clock::coarse(), 2);
+        assert!(rang(&bell));
+        counters::leave(&other);
+        counters::leave(&counters);
+        bell::hang(None);
+    }
+
+    #[test]
+    fn a_loop_that_does_something_between_two_looks_is_looked_at_often() {
+        let counters = Arc::new(Counters::default());
+        counters::enter(&counters, clock::coarse(), 1);
+        let mut watchdog = Watchdog::new(Duration::from_millis(100));
+        for _ in 0..2 * QUIET {
+            counters.wakes(clock::coarse);
+            counters.step();
+            counters.sleeps(clock::coarse);
+            let _stall = watchdog.look();
+            assert_eq!(watchdog.next(false), Duration::from_millis(50));
+        }
+        counters::leave(&counters);
+    }
 
     #[test]
     fn a_step_that_lasts_is_found_once_and_one_that_ends_is_not() {
@@ -198,7 +267,7 @@ mod tests {
         assert!(!ours(&watchdog.look()));
         counters.step();
         assert!(!ours(&watchdog.look()));
-        counters.sleeps(clock::coarse());
+        counters.sleeps(clock::coarse);
         std::thread::sleep(Duration::from_millis(2));
         assert!(!ours(&watchdog.look()));
         counters::leave(&counters);

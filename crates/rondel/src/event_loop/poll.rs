@@ -68,7 +68,7 @@ pub(super) fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Read
         slf.woken.set(false);
         let called = &slf.called;
         let counters = &*slf.counters;
-        counters.sleeps(clock::coarse());
+        counters.sleeps(clock::coarse);
         let late = slf.take_late();
         let recorded = record::on();
         if recorded {
@@ -77,7 +77,7 @@ pub(super) fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Read
         let polled = gil::detached(|| {
             drop(late);
             let polled = wait(active, &doors, called, timeout, ready);
-            counters.wakes(clock::coarse());
+            counters.wakes(clock::coarse);
             polled
         });
         if recorded {

@@ -145,8 +145,9 @@ fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Rea
     // A signal's handler may have scheduled something.
     let idle = idle && slf.ready.is_empty() && !slf.stopping.get();
     let before = slf.ready.len();
-    let (timers, tasks) = (slf.timers.borrow().len(), slf.tasks.borrow().len());
-    slf.counters.poll(turns, before, timers, tasks);
+    slf.counters.poll(turns, || {
+        [before, slf.timers.borrow().len(), slf.tasks.borrow().len()]
+    });
     poll(slf, idle, ready)?;
     slf.turns.set(0);
     slf.polled.set(clock::coarse());

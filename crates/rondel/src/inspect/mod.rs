@@ -111,6 +111,7 @@ pub(crate) fn stats() -> String {
     object.number("v", VERSION);
     object.number("pid", std::process::id());
     object.number("created", crate::task::last_created());
+    object.number("recorded", record::on());
     let at = object.at("loops");
     at.push('[');
     for (i, one) in counters::running().iter().enumerate() {

@@ -100,6 +100,7 @@ fn open(state: &mut State) {
 pub(super) fn pause() {
     if let Some(service) = with_state(|state| state.service.take()) {
         let door = gil::detached(|| service.stop());
+        tracing::unheld();
         with_state(|state| {
             state.door = door;
             state.paused = true;
@@ -158,11 +159,19 @@ impl Source for Process {
         ask == "tasks" || requests::knows(ask) || tracing::knows(ask)
     }
 
-    fn with_gil(&self, ask: &str) -> String {
+    fn holds(&self, ask: &str) -> Option<Duration> {
+        tracing::longest(ask)
+    }
+
+    fn left(&self, client: u64) {
+        tracing::left(client);
+    }
+
+    fn with_gil(&self, ask: &str, holder: Option<u64>) -> String {
         gil::attached(|| match ask {
             "tasks" => tasks(),
             _ if requests::knows(ask) => requests::answer(ask),
-            _ => tracing::answer(ask),
+            _ => tracing::answer(ask, holder),
         })
     }
 

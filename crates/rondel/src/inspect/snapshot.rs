@@ -281,7 +281,7 @@ pub(super) fn each_task(
                 let listed = home.tasks.borrow();
                 let next = listed
                     .get(at)
-                    .and_then(|one| Some((one.task.own()?, one.parent)));
+                    .and_then(|one| Some((one.task.own()?, one.parent())));
                 drop(listed);
                 if next.is_some_and(|(task, parent)| !look(task.inst(), parent)) {
                     at = 0;

@@ -8,8 +8,8 @@
 //! number that it has in a snapshot. A note is a string, or an
 //! object: `{"code": [FILE, NAME]}`, `{"type": NAME}`, `{"place": [FILE, LINE, NAME, WHAT]}`.
 //!
-//! Who has begun one and does not come back for it does no harm: some time after its seconds it is
-//! turned off ([`expire`]).
+//! Who has begun one and does not come back for it does no harm: it is turned off when the connection ends
+//! that holds it ([`left`]), and in any case some time after its seconds ([`expire`]).
 
 use super::VERSION;
 use super::json::{Object, string};
@@ -19,6 +19,7 @@ use rondel_core::clock::{self, SECOND};
 use rondel_ffi::{Obj, Ref, call, value};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const LIMIT: usize = 1_000_000;
 /// Seconds that a recording lasts at most, and that its client has to come back for it.
@@ -27,6 +28,9 @@ const GRACE: u64 = 30 * SECOND;
 
 /// When the recording that another process has begun is turned off; 0 if there is none.
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
+
+/// The client who holds it, by number; 0 if nobody does.
+static HOLDER: AtomicU64 = AtomicU64::new(0);
 
 /// The seconds of the question, if it is one to begin.
 fn seconds_of(ask: &str) -> Option<f64> {
@@ -38,22 +42,26 @@ pub(super) fn knows(ask: &str) -> bool {
     ask == "recorded" || seconds_of(ask).is_some()
 }
 
-/// The answer. With the GIL held.
-pub(super) fn answer(ask: &str) -> String {
-    match seconds_of(ask) {
-        Some(seconds) => begin(seconds),
+/// How long the recording that begins by this question goes on at most.
+pub(super) fn longest(ask: &str) -> Option<Duration> {
+    Some(Duration::from_secs_f64(seconds_of(ask)?) + Duration::from_nanos(GRACE))
+}
+
+/// The answer; `holder`: who holds the recording that begins by it. With the GIL held.
+pub(super) fn answer(ask: &str, holder: Option<u64>) -> String {
+    match longest(ask) {
+        Some(longest) => begin(longest, holder),
         None => end(),
     }
 }
 
-fn begin(seconds: f64) -> String {
+fn begin(longest: Duration, holder: Option<u64>) -> String {
     if !record::begin(LIMIT, true) {
         return refusal("busy", "a recording is going on already");
     }
-    let deadline = clock::now()
-        .saturating_add((seconds * 1e9) as u64)
-        .saturating_add(GRACE);
-    DEADLINE.store(deadline, Ordering::Relaxed);
+    let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+    HOLDER.store(holder.unwrap_or(0), Ordering::Relaxed);
+    DEADLINE.store(clock::now().saturating_add(longest), Ordering::Relaxed);
     let mut out = String::new();
     let mut object = Object::begin(&mut out);
     object.number("v", VERSION);
@@ -87,7 +95,26 @@ fn refusal(kind: &str, message: &str) -> String {
 pub(super) fn expire() {
     let deadline = DEADLINE.load(Ordering::Relaxed);
     if deadline != 0 && clock::coarse() > deadline {
-        DEADLINE.store(0, Ordering::Relaxed);
+        abandon();
+    }
+}
+
+/// A client is gone: what it holds is turned off. Needs no GIL.
+pub(super) fn left(client: u64) {
+    let held = HOLDER.compare_exchange(client, 0, Ordering::Relaxed, Ordering::Relaxed);
+    if held.is_ok() {
+        abandon();
+    }
+}
+
+/// Clients' connections are cut, for a fork, and may be made again: what they hold goes on for its time.
+pub(super) fn unheld() {
+    HOLDER.store(0, Ordering::Relaxed);
+}
+
+fn abandon() {
+    // Unless somebody has ended it: then it is over, or another that is the program's own.
+    if DEADLINE.swap(0, Ordering::Relaxed) != 0 {
         record::abandon();
     }
 }

@@ -31,6 +31,7 @@ use crate::future::{self, AsFuture, Future, Kind};
 use crate::inspect::record;
 use crate::packed::WaiterCell;
 use crate::watch;
+use rondel_core::inspect::counters::COUNTING;
 use rondel_core::inspect::requests::Key;
 use rondel_core::timers::TimerKey;
 use rondel_ffi::class::{ObjCell, Visit, Weak, alloc_extended, track};
@@ -113,10 +114,36 @@ pub(crate) struct Task {
 /// more in each task is one more of the allocator's steps.
 pub(crate) struct Listed {
     pub(crate) task: Weak<Task>,
+    /// One; none in a build that counts nothing.
+    origin: [Origin; COUNTING as usize],
+}
+
+/// Where a task comes from.
+#[derive(Clone, Copy)]
+struct Origin {
     /// The number of the task that created it, 0 for none.
-    pub(crate) parent: u32,
+    parent: u32,
     /// The request in whose course it was created, which it may outlive.
-    pub(crate) request: Key,
+    request: Key,
+}
+
+impl Origin {
+    const NOWHERE: Origin = Origin {
+        parent: 0,
+        request: Key::NONE,
+    };
+}
+
+impl Listed {
+    #[inline(always)]
+    fn origin(&self) -> Origin {
+        self.origin.first().copied().unwrap_or(Origin::NOWHERE)
+    }
+
+    /// The number of the task that created it, 0 for none.
+    pub(crate) fn parent(&self) -> u32 {
+        self.origin().parent
+    }
 }
 
 /// How many tasks of Rondel's loops this process has created, those with names too: the last one's
@@ -126,6 +153,9 @@ static CREATED: AtomicU32 = AtomicU32::new(0);
 /// The next task's number.
 #[inline(always)]
 fn next_id() -> u32 {
+    if !COUNTING {
+        return 0;
+    }
     // As for names' numbers: the GIL is held.
     let id = CREATED.load(Ordering::Relaxed).wrapping_add(1).max(1);
     CREATED.store(id, Ordering::Relaxed);
@@ -396,19 +426,18 @@ pub(crate) fn register(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
 #[inline(always)]
 fn register_new(home: Inst<'_, LoopBase>, task: Inst<'_, Task>) {
     let mut tasks = home.tasks.borrow_mut();
-    let mut listed = Listed {
-        task: Weak::new(task),
-        parent: 0,
-        request: Key::NONE,
-    };
-    if let Some(creator) = home.stepping_task() {
+    let mut origin = Origin::NOWHERE;
+    if COUNTING && let Some(creator) = home.stepping_task() {
         let creator = creator.fut();
-        listed.parent = creator.id.get();
+        origin.parent = creator.id.get();
         if let Some(creator) = tasks.get((creator.index.get() as usize).wrapping_sub(1)) {
-            listed.request = creator.request;
+            origin.request = creator.origin().request;
         }
     }
-    tasks.push(listed);
+    tasks.push(Listed {
+        task: Weak::new(task),
+        origin: [origin; COUNTING as usize],
+    });
     task.fut()
         .index
         .set(u32::try_from(tasks.len()).unwrap_or(UNREGISTERED));
@@ -464,18 +493,22 @@ fn listed<T>(task: Inst<'_, Task>, look: impl FnOnce(&mut Listed) -> T) -> Optio
 /// The number of the task that created this one; 0 for none, or when it is over.
 #[inline]
 pub(crate) fn parent_of(task: Inst<'_, Task>) -> u32 {
-    listed(task, |one| one.parent).unwrap_or(0)
+    listed(task, |one| one.parent()).unwrap_or(0)
 }
 
 /// The request that a task is of; nobody's when it is over.
 #[inline]
 pub(crate) fn request_of(task: Inst<'_, Task>) -> Key {
-    listed(task, |one| one.request).unwrap_or(Key::NONE)
+    listed(task, |one| one.origin().request).unwrap_or(Key::NONE)
 }
 
 /// It is a task of this request, and so are those that it creates from now on.
 pub(crate) fn belongs_to(task: Inst<'_, Task>, request: Key) {
-    listed(task, |one| one.request = request);
+    listed(task, |one| {
+        if let Some(origin) = one.origin.first_mut() {
+            origin.request = request;
+        }
+    });
 }
 
 /// `task.cancel(msg)`: cancels what it waits for, or makes its next step raise CancelledError.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rondel.cli.inspect import program
-from rondel.cli.inspect_client import InspectError, ask, ask_requests, processes
+from rondel.cli.inspect_client import InspectError, Recorder, ask, ask_requests, processes
 from rondel.cli.top.figures import Sample, figures
 from rondel.cli.top.proc import look
 from rondel.cli.top.tasks import TaskBook
@@ -169,16 +169,17 @@ def _record(
     """A recording, what there is to say of it, and what it cost the process."""
     began = time.monotonic()
     try:
-        ask(pid, f"record {seconds + _LATE:g}")
+        recorder = Recorder(pid, seconds + _LATE)
     except InspectError as error:
         if error.kind != "busy":
             raise
         return None, "somebody else records the process: what tasks do is not known", 0.0
     cost = time.monotonic() - began
-    pause(seconds)
-    began = time.monotonic()
-    recorded = read_answer(ask(pid, "recorded"))
-    cost += time.monotonic() - began
+    with recorder:
+        pause(seconds)
+        began = time.monotonic()
+        recorded = read_answer(recorder.fetch())
+        cost += time.monotonic() - began
     remark = f"{recorded.seconds * 1000:.0f} ms were recorded"
     if recorded.lost:
         remark += f"; {recorded.lost} events had no room, it does more than is shown"

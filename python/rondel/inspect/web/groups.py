@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from rondel.inspect._model import age_of, read_wait
@@ -49,7 +50,13 @@ class Filter:
     #: Seconds.
     older: float = 0.0
 
-    def of(self, data: Snapshot) -> Callable[[Raw], bool]:
+    def chosen(self, data: Snapshot) -> list[Raw]:
+        """The tasks of a snapshot that are shown, a creator before what it creates."""
+        tasks = data["tasks"] if self == _ALL else filter(self._of(data), data["tasks"])
+        # Numbers grow.
+        return sorted(tasks, key=itemgetter("id"))
+
+    def _of(self, data: Snapshot) -> Callable[[Raw], bool]:
         """Whether a task of this snapshot is shown."""
         # Many tasks, few chains: a chain's text is looked at once.
         chains = [
@@ -75,12 +82,15 @@ class Filter:
         return keep
 
 
+_ALL = Filter()
+
+
 class Grouped:
     """The chosen tasks of a snapshot, as rows. May be made, and asked, on any thread."""
 
     def __init__(self, data: Snapshot, chosen: Filter) -> None:
         self._data = data
-        self._rows = _rows(data, chosen.of(data))
+        self._rows = _rows(data, chosen.chosen(data))
 
     def tree(self) -> dict[str, Any]:
         """The rows, parents before what is below them."""
@@ -138,17 +148,17 @@ def _awaited(task: Raw) -> tuple[int, ...]:
     return (on["task"],) if "task" in on else tuple(on.get("tasks", ()))
 
 
-def _rows(data: Snapshot, keep: Callable[[Raw], bool]) -> list[_Row]:
+def _rows(data: Snapshot, tasks: list[Raw]) -> list[_Row]:
     rows: list[_Row] = []
     numbers: dict[tuple[Any, ...], int] = {}
     row_of: dict[int, int] = {}
-    # A creator has a lower number than what it creates.
-    for task in sorted(filter(keep, data["tasks"]), key=lambda task: task["id"]):
+    kinds: dict[str, str] = {}
+    for task in tasks:
         above = row_of.get(task.get("parent", 0), -1)
         if above >= 0 and rows[above].depth >= _LEVELS:
             above = rows[above].parent
-        site = _site(task)
-        key = (above, task["loop"], *site)
+        site = _site(task, kinds)
+        key = (above, task["loop"], site)
         number = numbers.get(key)
         if number is None:
             number = numbers[key] = len(rows)
@@ -157,20 +167,24 @@ def _rows(data: Snapshot, keep: Callable[[Raw], bool]) -> list[_Row]:
             rows.append(_Row(name, above, depth, task))
             if above >= 0:
                 rows[above].below.append(number)
-        rows[number].tasks.append(task)
+        row = rows[number]
+        row.tasks.append(task)
         row_of[task["id"]] = number
-        if len(rows[number].whats) < 2 and "what" in task.get("on", ()):
-            rows[number].whats.add(task["on"]["what"])
+        if len(row.whats) < 2 and "what" in task.get("on", ()):
+            row.whats.add(task["on"]["what"])
     return rows
 
 
-def _site(task: Raw) -> tuple[Any, ...]:
+def _site(task: Raw, kinds: dict[str, str]) -> tuple[Any, ...]:
+    """Where a task waits. ``kinds``: of what others wait for, what is not its address."""
     on = task.get("on")
     if on is None or on["kind"] in ("nothing", "task", "gather"):
         # It runs, or will at once: no other place than its chain's. Tasks have names of their own.
         return task["coro"], task["chain"], on and on["kind"] != "nothing", None
     what = on.get("what")
-    return task["coro"], task["chain"], on.get("call", on["kind"]), what and _ADDRESS.sub("", what)
+    if what and (kind := kinds.get(what)) is None:
+        kind = kinds[what] = _ADDRESS.sub("", what)
+    return task["coro"], task["chain"], on.get("call", on["kind"]), what and kind
 
 
 def _name_of(data: Snapshot, above: str, task: Raw, site: tuple[Any, ...]) -> str:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from rondel.cli.inspect_client import InspectError, ask, ask_requests, folders
+from rondel.cli.inspect_client import InspectError, Recorder, ask, ask_requests, folders
 from rondel.inspect.web.groups import Filter, Grouped
 
 __all__ = ["Processes", "Taken"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Processes that are shown.
 MOST = 64
@@ -61,8 +64,7 @@ class Processes:
     async def _all(self, work: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
         async def one(pid: int) -> dict[str, Any]:
             try:
-                async with self._turns:
-                    answer = await asyncio.to_thread(work, pid)
+                answer = await self._on_thread(work, pid)
             except InspectError as error:
                 answer = {"error": str(error)}
             return {**answer, "pid": pid, "program": _program(pid)}
@@ -72,8 +74,12 @@ class Processes:
 
     async def ask(self, pid: int, question: str, patience: float = 8.0) -> dict[str, Any]:
         """One process's answer. Raises InspectError."""
+        return await self._on_thread(ask, pid, question, None, patience)
+
+    async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a question is answered, when it is its turn."""
         async with self._turns:
-            return await asyncio.to_thread(ask, pid, question, None, patience)
+            return await asyncio.to_thread(work, *args, **kwargs)
 
     async def tasks(self, pid: int) -> Taken:
         """A snapshot that is fresh. Raises InspectError."""
@@ -90,14 +96,16 @@ class Processes:
 
     async def record(self, pid: int, seconds: float) -> dict[str, Any]:
         """Have a process record for so long. Raises InspectError."""
-        await self.ask(pid, f"record {seconds:g}")
+        begun = asyncio.ensure_future(self._on_thread(Recorder, pid, seconds))
         try:
-            await asyncio.sleep(seconds)
+            recorder = await asyncio.shield(begun)
         except asyncio.CancelledError:
-            # Nobody looks any more: the process need not go on.
-            asyncio.get_running_loop().run_in_executor(None, _end_recording, pid)
+            begun.add_done_callback(_close)
             raise
-        return await self.ask(pid, "recorded", _LONG)
+        # Without it, or if nobody looks any more, the process need not go on.
+        with recorder:
+            await asyncio.sleep(seconds)
+            return await self._on_thread(recorder.fetch, _LONG)
 
     def shows(self, pid: int) -> bool:
         """Whether it is one of those that the page is about."""
@@ -118,11 +126,9 @@ class Processes:
             del self._snapshots[pid]
 
 
-def _end_recording(pid: int) -> None:
-    try:
-        ask(pid, "recorded", patience=_LONG)
-    except InspectError:
-        return  # it has ended, or somebody else has asked for it
+def _close(begun: "asyncio.Future[Recorder]") -> None:
+    if begun.exception() is None:
+        begun.result().close()
 
 
 def _ancestors(pid: int) -> list[int]:
