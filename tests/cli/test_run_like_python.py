@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import EARLY_311
+
 from .support import PYTHON, RONDEL, both, call, running, without_loop_frames
 
 SHOW = """\
@@ -120,6 +122,8 @@ def test_the_program_ends_the_same(tmp_path: Path, ending: str, way: str) -> Non
     source = ENDINGS[ending]
     if "\0" in source and way == "code":
         pytest.skip("no argument can hold a null byte")
+    if "\0" in source and way == "script" and EARLY_311:
+        pytest.skip("read as text up to the null byte there, which compile() refuses")
     (tmp_path / "ending.py").write_text(source)
     arguments = {"script": ["ending.py"], "module": ["-m", "ending"], "code": ["-c", source]}[way]
     expected, got = both(arguments, tmp_path)
