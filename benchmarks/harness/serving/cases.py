@@ -6,7 +6,7 @@ Invariant: a group is one set-up of each server, and one table; all its cases ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asgi_app import HELLO
@@ -142,9 +142,10 @@ def wsgi(threads: int, name: str) -> Group:
         name,
         f"server-wsgi/{threads}",
         f"WSGI, {threads} thread{'s' * (threads > 1)}: CPU µs per request",
-        f"64 kept-alive connections, one worker; gunicorn with `gthread`; threads: {threads} each.",
-        WSGI,
-        HTTP_CASES,
+        f"64 kept-alive connections, one worker; gunicorn with `gthread`; threads: {threads} each. "
+        "*Bare limit*: the same HTTP code in Rust, without threads and without Python.",
+        (*WSGI, BARE),
+        tuple(replace(each, title=each.title.replace("ASGI", "WSGI")) for each in HTTP_CASES),
         lambda place: Setting("wsgi_app:app", "wsgi", threads=threads),
     )
 
