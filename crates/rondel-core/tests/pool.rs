@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rondel_core::pool::{Job, Pool, Turn};
+use rondel_core::pool::{Job, Pool, TICK, Turn};
 
 /// What should happen at once gets this long: only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -448,8 +448,52 @@ fn one_thread_runs_until_those_at_work_are_found_blocked() {
     open_first.send(()).unwrap();
     open_second.send(()).unwrap();
     wait_for(&plain.pool, |stats| stats.busy == 0);
-    assert!(!plain.pool.tick(), "nothing runs: nobody need look again");
+    assert_eq!(
+        plain.pool.tick(),
+        None,
+        "nothing runs: nobody need look again"
+    );
     plain.end();
+}
+
+/// A look wakes the thread that looks.
+#[test]
+fn looks_that_change_nothing_get_rarer() {
+    // A pool of one has nothing to decide; one of two may have.
+    for (threads, rarest) in [(1, 16), (2, 4)] {
+        let (plain, rung) = paced(threads);
+        let (began, begins) = channel();
+        let gates: Vec<_> = (0..=threads).map(|_| gate(&began)).collect();
+        let mut doors = Vec::new();
+        for (job, door) in gates {
+            plain.pool.submit(job).unwrap();
+            doors.push(door);
+        }
+        next(&begins);
+        next(&rung);
+        let mut asked_for = Vec::new();
+        let end = std::time::Instant::now() + PATIENCE;
+        while asked_for.last() != Some(&rarest) {
+            assert!(std::time::Instant::now() < end, "{asked_for:?}");
+            thread::sleep(Duration::from_millis(1));
+            asked_for.push(plain.pool.tick().unwrap() / TICK);
+        }
+        let changed = plain.pool.stats().wanted - 1;
+        assert_eq!(changed, threads - 1, "all threads are blocked");
+        assert!(
+            asked_for
+                .windows(2)
+                .all(|two| two[1] == 1 || two[1] == two[0] * 2),
+            "{asked_for:?}"
+        );
+        assert_eq!(asked_for.first(), Some(&if threads == 1 { 2 } else { 1 }));
+        for door in doors {
+            door.send(()).unwrap();
+        }
+        wait_for(&plain.pool, |stats| stats.busy == 0);
+        assert_eq!(plain.pool.tick(), None);
+        plain.end();
+    }
 }
 
 /// One whose wake-up is late is run all the same: the thread looks for itself.

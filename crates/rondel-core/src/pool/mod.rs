@@ -254,15 +254,15 @@ impl Pool {
                 let started = self.more(&mut state);
                 drop(state);
                 self.start(started);
-                turn.told();
+                turn.told_if_awaited();
                 return Some(job);
             }
             if let Some(job) = state.next_queued(turn) {
                 // Else who waits for the job before hears of it with this one's end.
-                let tell = !quick || !turn.may_wait() || !state.pace.is_watching();
+                let tell = !quick || !turn.may_wait() || !state.pace.is_watching_closely();
                 drop(state);
                 if tell {
-                    turn.told();
+                    turn.told_if_awaited();
                 }
                 return Some(job);
             }
@@ -312,18 +312,18 @@ impl Pool {
         state.next_queued(turn)
     }
 
-    /// Looks whether those at work are blocked, and lets further threads run or fewer. Says whether it
-    /// wants to be called again after [`TICK`].
-    pub fn tick(&self) -> bool {
+    /// Looks whether those at work are blocked, and lets further threads run or fewer. Says in how many
+    /// nanoseconds it wants to be called again, if it does: [`TICK`] or some of them.
+    pub fn tick(&self) -> Option<u64> {
         let mut state = self.lock();
         state.judge(clock::now(), self.0.limit);
         if state.is_enough() {
-            return state.still_watched();
+            return state.next_look();
         }
         loop {
             let started = self.more(&mut state);
             if matches!(started, Start::Nothing) {
-                return state.still_watched();
+                return state.next_look();
             }
             drop(state);
             self.start(started);

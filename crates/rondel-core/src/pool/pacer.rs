@@ -10,15 +10,22 @@
 //! wait for anything that a further thread would help with: where jobs are quick, that time ([`Delay`])
 //! counts as computed.
 //!
-//! The judgement is made every [`TICK`] while it matters: while jobs wait, or several threads run.
+//! The judgement is made every [`TICK`] while it matters: while jobs wait, or several threads run. Where
+//! looks come to the same again and again they come at longer intervals, up to [`CALM`]: each wakes the
+//! thread that looks, which on a busy machine costs more than the look.
 
 use super::seats::{Seat, State};
 use crate::clock;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Nanoseconds between two looks.
+/// Nanoseconds between two looks, at least.
 pub const TICK: u64 = 1_000_000;
+
+/// At most, while nothing changes.
+const CALM: u64 = 4 * TICK;
+/// And where there is one thread at most, so that only the jobs' being quick is of interest.
+const ALONE: u64 = 16 * TICK;
 
 /// A job that has run for so many nanoseconds does not keep others waiting.
 const LONG: u64 = 10_000_000;
@@ -74,6 +81,8 @@ pub(super) struct Pace {
     /// Somebody calls `tick`; else every thread may run.
     paced: bool,
     watching: bool,
+    /// Nanoseconds from the last look to the next.
+    interval: u64,
     wall: u64,
     cpu: u64,
     /// Jobs without a pin that were begun since the last look.
@@ -90,6 +99,7 @@ impl Pace {
             wanted: usize::MAX,
             paced: false,
             watching: false,
+            interval: TICK,
             wall: 0,
             cpu: 0,
             begun: 0,
@@ -116,8 +126,8 @@ impl Pace {
     }
 
     /// Whether somebody is to call `tick`, within [`TICK`].
-    pub(super) fn is_watching(&self) -> bool {
-        self.watching
+    pub(super) fn is_watching_closely(&self) -> bool {
+        self.watching && self.interval == TICK
     }
 
     pub(super) fn wanted(&self) -> usize {
@@ -158,6 +168,7 @@ impl State {
             return false;
         }
         self.pace.watching = true;
+        self.pace.interval = TICK;
         self.pace.wall = clock::now();
         self.pace.cpu = clock::process_cpu();
         self.pace.begun = 0;
@@ -176,10 +187,10 @@ impl State {
         delays.map(Delay::more).fold(own, u64::max)
     }
 
-    /// Whether `tick` is to be called again.
-    pub(super) fn still_watched(&mut self) -> bool {
+    /// In how many nanoseconds `tick` is to be called again, if it is.
+    pub(super) fn next_look(&mut self) -> Option<u64> {
         self.pace.watching = self.matters();
-        self.pace.watching
+        self.pace.watching.then_some(self.pace.interval)
     }
 
     /// Sets how many threads are wanted, from what happened since the last look.
@@ -201,7 +212,8 @@ impl State {
         }
         let running = self.running.max(1);
         let begun = std::mem::take(&mut self.pace.begun);
-        if begun >= QUICK.saturating_mul(running as u64) {
+        let ticks = self.pace.interval / TICK;
+        if begun >= QUICK.saturating_mul(running as u64).saturating_mul(ticks) {
             if self.pace.quick == 0 {
                 self.pace.own = Delay::mine();
                 self.delayed();
@@ -225,6 +237,14 @@ impl State {
         } else {
             self.pace.wanted
         };
-        self.pace.wanted = wanted.clamp(1, limit);
+        let wanted = wanted.clamp(1, limit);
+        // Who is told of quick jobs late relies on a look within a tick.
+        let calm = self.pace.wanted == wanted && self.pace.quick == 0;
+        self.pace.interval = match (calm, limit) {
+            (false, _) => TICK,
+            (true, 1) => (self.pace.interval * 2).min(ALONE),
+            (true, _) => (self.pace.interval * 2).min(CALM),
+        };
+        self.pace.wanted = wanted;
     }
 }

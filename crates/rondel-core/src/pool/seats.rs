@@ -141,7 +141,7 @@ impl State {
         let place = &self.seats[turn.thread];
         !self.queue.is_empty()
             && self.idle.len() + 1 >= self.seats.len()
-            && self.pace.is_watching()
+            && self.pace.is_watching_closely()
             && place.inbox.is_empty()
             && place.held.is_none()
             && self.unseated.is_empty()

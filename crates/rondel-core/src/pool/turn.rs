@@ -24,6 +24,8 @@ pub struct Turn {
     tell: Option<Weak<LoopWaker>>,
     /// Of `tell`: jobs that have ended since, each of which can wait for the next; None: one cannot.
     soon: Option<usize>,
+    /// Of `tell`: nobody waits for any of it.
+    idly: bool,
 }
 
 /// What a thread is at.
@@ -59,6 +61,7 @@ impl Turn {
             fresh: true,
             tell: None,
             soon: None,
+            idly: false,
         }
     }
 
@@ -67,7 +70,7 @@ impl Turn {
     /// [`Pool::next`]: super::Pool::next
     pub fn tell(&mut self, waker: &Arc<LoopWaker>) {
         self.tell_one(waker);
-        self.soon = None;
+        (self.soon, self.idly) = (None, false);
     }
 
     /// The same, but the loop, which looks after the pool ([`Pool::tick`]), may hear of it with the next
@@ -77,6 +80,19 @@ impl Turn {
     /// [`Pool::tick`]: super::Pool::tick
     pub fn tell_soon(&mut self, waker: &Arc<LoopWaker>) {
         let first = self.tell_one(waker);
+        self.count(first);
+        self.idly = false;
+    }
+
+    /// The same, but nobody waits for it: the loop hears of it with whatever it is told next, at the
+    /// latest when the thread finds no further job.
+    pub fn tell_idly(&mut self, waker: &Arc<LoopWaker>) {
+        let first = self.tell_one(waker);
+        self.count(first);
+        self.idly |= first;
+    }
+
+    fn count(&mut self, first: bool) {
         self.soon = match self.soon {
             Some(ended) => Some(ended + 1),
             None if first => Some(1),
@@ -100,9 +116,18 @@ impl Turn {
     ///
     /// [`Pool::next`]: super::Pool::next
     pub fn told(&mut self) {
-        self.soon = None;
+        (self.soon, self.idly) = (None, false);
         if let Some(waker) = self.tell.take().and_then(|waker| waker.upgrade()) {
             waker.visit();
+        }
+    }
+
+    /// As [`Turn::told`], unless nobody waits for it.
+    pub(super) fn told_if_awaited(&mut self) {
+        if self.idly {
+            self.soon = Some(0);
+        } else {
+            self.told();
         }
     }
 
@@ -192,6 +217,37 @@ mod tests {
             turn.tell_soon(waker);
         });
         assert_eq!(run(&pool, &driver, 50), [1; 50]);
+    }
+
+    /// Such as that a thread is done with a request whose response has gone out already.
+    #[test]
+    fn what_nobody_waits_for_is_told_with_the_next_thing_or_when_no_job_is_left() {
+        let (pool, driver) = pool_with(0, true, Turn::tell);
+        let (waker, mut turn) = (driver.waker(), Turn::new(0));
+        let tells = [
+            Turn::tell_idly,
+            Turn::tell_idly,
+            Turn::tell,
+            Turn::tell_idly,
+        ];
+        for tell in tells {
+            let waker = driver.waker();
+            let job: Job = Box::new(move |turn| {
+                let end = clock::now() + SHORT;
+                while clock::now() <= end {}
+                tell(turn, &waker);
+            });
+            pool.submit(job).unwrap();
+        }
+        pool.close();
+        let mut told = Vec::new();
+        while let Some(job) = pool.next(&mut turn) {
+            told.push(!waker.prepare_sleep());
+            waker.awake();
+            job(&mut turn);
+        }
+        told.push(!waker.prepare_sleep());
+        assert_eq!(told, [false, false, false, true, true]);
     }
 
     /// Nobody would look within a tick.

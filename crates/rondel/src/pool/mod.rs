@@ -263,11 +263,10 @@ fn keep_pace(pool: Pool, driver: &Handle) {
     driver.spawn(async move {
         loop {
             bell.wait().await;
-            loop {
-                clock_of.sleep_until(clock::now() + TICK).await;
-                if !unhang.0.tick() {
-                    break;
-                }
+            let mut next = Some(TICK);
+            while let Some(interval) = next {
+                clock_of.sleep_until(clock::now() + interval).await;
+                next = unhang.0.tick();
             }
         }
     });

@@ -30,6 +30,8 @@ use rondel_http::http::Method;
 use std::cell::RefCell;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A request on its way to a thread.
 pub(super) struct Work {
@@ -101,6 +103,8 @@ pub(super) struct Office {
     tally: Option<Arc<Tally>>,
     logger: Parked,
     desks: Vec<Sheltered<RefCell<Option<Desk>>>>,
+    /// Requests that are over, which the loop has not been told yet ([`Answer::Done`]).
+    pub(super) done: AtomicUsize,
 }
 
 /// What an office is made of.
@@ -130,6 +134,7 @@ impl Office {
             desks: (0..setup.threads)
                 .map(|_| Sheltered::new(RefCell::new(None)))
                 .collect(),
+            done: AtomicUsize::new(0),
         }
     }
 
@@ -292,6 +297,10 @@ impl Office {
         self.note(&head, &origin, &reply, status, (started, ended));
         match reply.last.take() {
             Some((head, body)) => Answer::Last(head, body),
+            None if stage == Stage::Complete => {
+                self.done.fetch_add(1, Relaxed);
+                Answer::Done
+            }
             None => Answer::Over,
         }
     }

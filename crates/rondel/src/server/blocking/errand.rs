@@ -39,9 +39,15 @@ impl Errand {
                 self.office.serve(work, turn.thread())
             })
         };
+        let awaited = !matches!(last, Answer::Done);
         // A closed inbox: the server is gone, and with it the connection.
         if self.answers.leave((tag, last)).is_ok() {
-            turn.tell_soon(self.answers.waker());
+            let waker = self.answers.waker();
+            if awaited {
+                turn.tell_soon(waker);
+            } else {
+                turn.tell_idly(waker);
+            }
         }
     }
 }

@@ -61,6 +61,8 @@ pub(super) enum Answer {
     Broken(String),
     /// The thread is done with the request, whatever it has sent.
     Over,
+    /// The same, and the whole response was sent before: nobody waits for this.
+    Done,
     /// The whole of it, and the thread is done with the request.
     Last(Start, Bytes),
     /// No thread could be had for it.

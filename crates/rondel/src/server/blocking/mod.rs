@@ -57,6 +57,7 @@ use rondel_http::{BodyPoll, ConnInfo, Event, Exchange, Flow, Request, SendError}
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Tags of requests that threads answer have this bit; the others' are small numbers.
 const OURS: u64 = 1 << 63;
@@ -185,7 +186,8 @@ impl Blocking {
         epoch: u64,
     ) {
         self.epoch.set(epoch);
-        if self.active.get() >= self.most {
+        // What the loop has not been told of leaves room, too.
+        if self.active.get() >= self.most + self.office.done.load(Relaxed) {
             refuse(&exchange, 503);
             let mut head = Box::new(Head::of(request.head));
             head.id = id;
@@ -392,6 +394,9 @@ impl Blocking {
         self.answers.take(&mut batch);
         for (tag, answer) in batch {
             let at = (tag & !OURS) as usize;
+            if matches!(answer, Answer::Done) {
+                self.office.done.fetch_sub(1, Relaxed);
+            }
             let found = match self.guests.borrow().get(at) {
                 Some(Some(guest)) => (guest.exchange.clone(), Arc::clone(&guest.line)),
                 // Cut off by a shutdown.
@@ -421,7 +426,7 @@ impl Blocking {
                     self.forget(at);
                     sent
                 }
-                Answer::Over => {
+                Answer::Over | Answer::Done => {
                     if !(exchange.is_complete() || exchange.is_gone()) {
                         refuse(&exchange, 500);
                     }
