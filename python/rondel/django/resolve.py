@@ -3,20 +3,23 @@
 The path is resolved before the middleware runs, as the way to go (loop or thread) must be chosen
 before. ``resolve_request``, which Django calls behind the middleware, uses that match again instead
 of resolving twice, unless something it depends on has changed in between: the URLconf, the path, or
-the language (``i18n_patterns``).
+the language, where there are routes that differ by it (``i18n_patterns``, translated routes): to ask
+for the language costs as much as to resolve.
 
 A server can learn from it which paths are a thread's (``learn``), so that such requests need not
 come to the loop at all.
 """
 
 import enum
+import functools
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core.handlers.base import BaseHandler
-from django.urls import ResolverMatch, get_resolver
+from django.urls import ResolverMatch, converters, get_resolver
+from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
 from django.utils.translation import get_language
 
 from rondel.django.names import MATCH, VIEW
@@ -37,6 +40,29 @@ class Kind(enum.Enum):
     ASYNC = "async"
 
 
+_CONVERTERS = frozenset(map(type, converters.DEFAULT_CONVERTERS.values()))
+
+
+@functools.cache
+def _differs_by_language(resolver: URLResolver | URLPattern) -> bool:
+    """Whether a path may lead elsewhere in another language; patterns of unknown kinds may do anything.
+
+    Raises whatever importing the URLconf's parts raises.
+    """
+    pattern: Any = resolver.pattern
+    if type(pattern) is RoutePattern:
+        fixed = type(pattern._route) is str
+    else:
+        fixed = type(pattern) is RegexPattern and type(pattern._regex) is str
+    if not fixed or not _CONVERTERS.issuperset(map(type, pattern.converters.values())):
+        return True
+    if type(resolver) is URLPattern:
+        return False
+    return type(resolver) is not URLResolver or any(
+        map(_differs_by_language, resolver.url_patterns)
+    )
+
+
 class Forecast:
     """Resolves paths ahead of the middleware."""
 
@@ -51,9 +77,10 @@ class Forecast:
         """
         path: str = scope["path"]
         path_info = path.removeprefix(script_prefix(scope))
-        language = get_language() if settings.USE_I18N else None
         try:
-            match = get_resolver(settings.ROOT_URLCONF).resolve(path_info)
+            resolver = get_resolver(settings.ROOT_URLCONF)
+            match = resolver.resolve(path_info)
+            language = get_language() if _differs_by_language(resolver) else None
         except Exception:
             # A 404, or an error of the URLconf's own: Django meets it again, where it deals with
             # it.

@@ -223,3 +223,36 @@ def test_requests_of_one_connection_are_answered_in_their_order(plain: Ground) -
     received = head + b"\r\n\r\n" + rest
     bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]]
     assert [body.count(b"x") for body in bodies] == [1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def multilingual(serve: Serve) -> Ground:
+    """A site whose paths differ by language; English unless the request says otherwise."""
+    settings = {
+        "ROOT_URLCONF": "rules_site.languages",
+        "LANGUAGE_CODE": "en",
+        "LANGUAGES": [["en", "English"], ["de", "Deutsch"]],
+    }
+    return serve(Profile(("django.middleware.locale.LocaleMiddleware",), settings))
+
+
+@each_view
+def test_a_path_with_its_language_is_answered_in_that(view: str, multilingual: Ground) -> None:
+    for _ in range(2):
+        for language in ("de", "en", "de"):
+            response = multilingual.get(f"/{language}/language/{view}/")
+            assert response.json()["language"] == language
+            assert response.json()["loop"] == (view == "async")
+    assert multilingual.get(f"/fr/language/{view}/").status_code == 404
+
+
+@each_view
+def test_a_translated_route_is_that_of_the_requests_language(
+    view: str, multilingual: Ground
+) -> None:
+    for _ in range(2):
+        for language, word, other in (("de", "buch", "book"), ("en", "book", "buch")):
+            asked = {"Accept-Language": language}
+            response = multilingual.get(f"/{view}/{word}/", headers=asked)
+            assert (response.status_code, response.json()["language"]) == (200, language)
+            assert multilingual.get(f"/{view}/{other}/", headers=asked).status_code == 404
