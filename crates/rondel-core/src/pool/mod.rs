@@ -17,6 +17,8 @@
 //!   thread. It is chosen for the first of them: one that is idle, or else, when there can be no
 //!   more, whichever is free first. A pin does not own its thread: others may use it in between,
 //!   unless the pin *holds* it (a transaction is open), in which case they wait.
+//! * **Turns.** Jobs of pins are paced, too: a thread that gets one while as many are at work as are wanted
+//!   waits for its turn. Who is at work has a run of jobs before it makes room.
 //! * **Told late.** Who submits a job as its last act before it gives the interpreter's lock up may keep
 //!   the wake-up until then ([`Pool::submit_late`]), and who has finished one has its loop woken when it
 //!   has gone idle ([`Turn::tell`]): a thread that is woken for a lock that another holds sleeps twice.
@@ -120,6 +122,7 @@ impl Pool {
                 idle: Vec::new(),
                 queue: VecDeque::new(),
                 unseated: VecDeque::new(),
+                waiting: VecDeque::new(),
                 running: 0,
                 pace: Pace::new(),
                 closed: false,
@@ -143,12 +146,20 @@ impl Pool {
             std::mem::replace(&mut *slot, alarm)
         };
         drop(old);
-        let started = {
+        let (started, called) = {
             let mut state = self.lock();
             state.pace.set_paced(paced, self.0.limit);
-            self.more(&mut state)
+            let mut called = Vec::new();
+            loop {
+                match state.call_next(0) {
+                    Start::Nothing => break,
+                    start => called.push(start),
+                }
+            }
+            (self.more(&mut state), called)
         };
         self.start(started);
+        called.into_iter().for_each(|start| self.start(start));
     }
 
     /// Runs the job on some thread.
@@ -244,6 +255,9 @@ impl Pool {
             state.seats[seat].delay = Delay::mine();
         }
         let mut quick = state.end(turn, ended);
+        if hot && state.gives_way(turn, ended) {
+            state = self.give_way(state, turn);
+        }
         loop {
             if let Some(Pinned { pin, queued }) = state.next_pinned(seat, self.0.limit) {
                 turn.hold = state.seats[seat].held.is_some();
@@ -278,6 +292,13 @@ impl Pool {
                 state = self.lock();
                 continue;
             }
+            let started = state.call_next(1);
+            if !matches!(started, Start::Nothing) {
+                drop(state);
+                self.start(started);
+                state = self.lock();
+                continue;
+            }
             state.idle.push(seat);
             state.seats[seat].hot = hot;
             if turn.is_to_tell() {
@@ -291,8 +312,39 @@ impl Pool {
                 }
             }
             state = sleep(state, seat, hot);
+            turn.woken = clock::now();
             (hot, quick) = (false, false);
         }
+    }
+
+    /// One that waits has its turn, and this thread has to wait for its next if it has more to do.
+    #[cold]
+    fn give_way<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        turn: &mut Turn,
+    ) -> MutexGuard<'a, State> {
+        let seat = turn.thread;
+        let started = state.call_next(1);
+        turn.woken = clock::now();
+        if matches!(started, Start::Nothing) || state.seats[seat].inbox.is_empty() {
+            drop(state);
+            self.start(started);
+            return self.lock();
+        }
+        state.idle.push(seat);
+        state.waiting.push_back(seat);
+        drop(state);
+        self.start(started);
+        turn.told();
+        let mut state = self.lock();
+        if state.closed {
+            state.leave_idle(seat);
+        } else if state.idle.contains(&seat) {
+            state = sleep(state, seat, false);
+        }
+        turn.woken = clock::now();
+        state
     }
 
     /// As [`Pool::next`], but `None` unless there is a job at once, no other thread is at work, and the
@@ -317,11 +369,12 @@ impl Pool {
     pub fn tick(&self) -> Option<u64> {
         let mut state = self.lock();
         state.judge(clock::now(), self.0.limit);
-        if state.is_enough() {
-            return state.next_look();
-        }
+        let enough = state.is_enough();
         loop {
-            let started = self.more(&mut state);
+            let mut started = state.call_next(0);
+            if matches!(started, Start::Nothing) && !enough {
+                started = self.more(&mut state);
+            }
             if matches!(started, Start::Nothing) {
                 return state.next_look();
             }
@@ -364,21 +417,28 @@ impl Pool {
 
     fn submit_to(&self, pin: &Pin, job: Job) -> Result<Option<Late>, Refused> {
         let at = clock::now();
-        let start = {
+        let (start, watch) = {
             let mut state = self.lock();
             if state.closed {
                 return Err(Refused(job));
             }
             let tag = &pin.tag;
-            let (seat, start) = match tag.seat() {
-                Some(seat) => (Some(seat), state.wake(seat)),
+            let (seat, mut start) = match tag.seat() {
+                Some(seat) => (Some(seat), Start::Nothing),
                 None if tag.waits.load(Ordering::Relaxed) => (None, Start::Nothing),
                 None => state.choose(self.0.limit, tag.beside),
             };
             state.put(seat, tag, Queued { job, at });
-            start
+            if let (Some(seat), Start::Nothing) = (seat, &start) {
+                start = state.call_up(seat);
+            }
+            (start, state.needs_watch())
         };
-        Ok(self.start_late(start))
+        let late = self.start_late(start);
+        if watch {
+            self.ring();
+        }
+        Ok(late)
     }
 
     /// Lets one more thread run, if there is work for it and one is wanted.
@@ -513,7 +573,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let start = {
+        let (start, watch) = {
             let mut state = self.pool.lock();
             self.tag.alive.store(false, Ordering::Relaxed);
             let Some(seat) = self.tag.seat() else { return };
@@ -523,15 +583,19 @@ impl Drop for Pin {
                 place.held = None;
             }
             // Others may have waited for it to let go.
-            if !place.inbox.is_empty() {
-                state.wake(seat)
+            let start = if !place.inbox.is_empty() {
+                state.call_up(seat)
             } else if !state.unseated.is_empty() {
                 state.help(self.pool.0.limit)
             } else {
                 self.pool.more(&mut state)
-            }
+            };
+            (start, state.needs_watch())
         };
         self.pool.start(start);
+        if watch {
+            self.pool.ring();
+        }
     }
 }
 

@@ -138,11 +138,14 @@ impl Pace {
 impl State {
     /// Whether a look is worth while.
     fn matters(&self) -> bool {
-        self.pace.paced && (self.running > 1 || self.waits())
+        self.pace.paced && (self.at_work() > 1 || self.waits())
     }
 
     /// Whether a job waits that no thread was woken for.
     fn waits(&self) -> bool {
+        if !self.waiting.is_empty() {
+            return true;
+        }
         if self.queue.is_empty() {
             return false;
         }
@@ -210,7 +213,7 @@ impl State {
                 None => {}
             }
         }
-        let running = self.running.max(1);
+        let running = self.at_work().max(1);
         let begun = std::mem::take(&mut self.pace.begun);
         let ticks = self.pace.interval / TICK;
         if begun >= QUICK.saturating_mul(running as u64).saturating_mul(ticks) {

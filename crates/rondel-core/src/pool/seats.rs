@@ -5,7 +5,8 @@
 //!
 //! * a thread is in `idle` exactly while it waits and nobody has woken it;
 //! * `running` is the number of `counted` seats;
-//! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both.
+//! * a pin's jobs are in its seat's inbox or, if it has none yet, in `unseated`; never in both;
+//! * a seat that waits for its turn (`waiting`) is idle.
 
 use super::pacer::{Delay, Pace, SHORT};
 use super::totals::Spent;
@@ -14,6 +15,9 @@ use super::{Job, Turn};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar};
+
+/// A thread that has run for so many nanoseconds makes room for one that waits.
+const QUANTUM: u64 = 2_000_000;
 
 /// What the caller is to do once it has let go of the lock.
 pub(super) enum Start {
@@ -101,6 +105,8 @@ pub(super) struct State {
     pub(super) queue: VecDeque<Queued>,
     /// Pins that found all threads at work.
     pub(super) unseated: VecDeque<Unseated>,
+    /// Idle threads with jobs of pins, which are not woken as enough others are at work.
+    pub(super) waiting: VecDeque<usize>,
     /// Threads that run, or are about to run, a job without a pin.
     pub(super) running: usize,
     pub(super) pace: Pace,
@@ -218,11 +224,46 @@ impl State {
     pub(super) fn leave_idle(&mut self, seat: usize) {
         if let Some(at) = self.idle.iter().position(|&idle| idle == seat) {
             self.idle.remove(at);
+            self.waiting.retain(|&waiting| waiting != seat);
         }
     }
 
-    /// Wakes the thread if it is idle.
-    pub(super) fn wake(&mut self, seat: usize) -> Start {
+    /// Threads that are at a job, or about to be.
+    pub(super) fn at_work(&self) -> usize {
+        self.seats.iter().filter(|seat| !seat.vacant).count() - self.idle.len()
+    }
+
+    /// A thread has a job of a pin: it is woken if it is idle and one more may run, else it waits.
+    pub(super) fn call_up(&mut self, seat: usize) -> Start {
+        if !self.idle.contains(&seat) {
+            return Start::Nothing;
+        }
+        if self.at_work() < self.pace.wanted() {
+            return self.wake(seat);
+        }
+        if !self.waiting.contains(&seat) {
+            self.waiting.push_back(seat);
+        }
+        Start::Nothing
+    }
+
+    /// Wakes the thread that has waited longest for its turn, if so many may run besides `leaving`
+    /// that are about to go idle.
+    pub(super) fn call_next(&mut self, leaving: usize) -> Start {
+        match self.waiting.front() {
+            Some(&seat) if self.at_work() - leaving < self.pace.wanted() => self.wake(seat),
+            _ => Start::Nothing,
+        }
+    }
+
+    /// Whether a thread that has ended a job at that time had better make room for one that waits.
+    pub(super) fn gives_way(&self, turn: &Turn, ended: u64) -> bool {
+        !self.waiting.is_empty()
+            && self.at_work() <= self.pace.wanted()
+            && ended.saturating_sub(turn.woken) > QUANTUM
+    }
+
+    fn wake(&mut self, seat: usize) -> Start {
         match self.idle.iter().position(|&idle| idle == seat) {
             Some(at) => self.wake_idle(at).1,
             None => Start::Nothing,
@@ -231,6 +272,7 @@ impl State {
 
     pub(super) fn wake_idle(&mut self, at: usize) -> (usize, Start) {
         let seat = self.idle.remove(at);
+        self.waiting.retain(|&waiting| waiting != seat);
         let place = &self.seats[seat];
         (seat, Start::Wake(Arc::clone(&place.wake), place.hot))
     }
@@ -240,7 +282,8 @@ impl State {
         &mut self,
         fits: impl Fn(usize, &Seat) -> bool,
     ) -> Option<(usize, Start)> {
-        let at = self.idle.iter().rposition(|&s| fits(s, &self.seats[s]))?;
+        let seat = self.last_idle(fits)?;
+        let at = self.idle.iter().position(|&idle| idle == seat)?;
         Some(self.wake_idle(at))
     }
 
@@ -269,17 +312,22 @@ impl State {
     }
 
     /// A thread for a new pin: the last one to go idle that nobody is pinned to, a new one, or an
-    /// idle one. None: all are at work, and the first to be free will do.
+    /// idle one, which is then to be called up. None: all are at work, and the first to be free will do.
     pub(super) fn choose(&mut self, limit: usize, beside: Option<usize>) -> (Option<usize>, Start) {
         let free = |seat: usize, s: &Seat| s.held.is_none() && Some(seat) != beside;
-        let found = self
-            .find_idle(|seat, s| s.pins == 0 && free(seat, s))
-            .or_else(|| self.new_seat(limit))
-            .or_else(|| self.find_idle(|seat, s| free(seat, s) || limit == 1));
-        match found {
-            Some((seat, start)) => (Some(seat), start),
-            None => (None, Start::Nothing),
+        if let Some(seat) = self.last_idle(|seat, s| s.pins == 0 && free(seat, s)) {
+            return (Some(seat), Start::Nothing);
         }
+        if let Some((seat, start)) = self.new_seat(limit) {
+            return (Some(seat), start);
+        }
+        let idle = self.last_idle(|seat, s| free(seat, s) || limit == 1);
+        (idle, Start::Nothing)
+    }
+
+    fn last_idle(&self, fits: impl Fn(usize, &Seat) -> bool) -> Option<usize> {
+        let mut idle = self.idle.iter().copied();
+        idle.rfind(|&seat| fits(seat, &self.seats[seat]))
     }
 }
 

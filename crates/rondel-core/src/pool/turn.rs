@@ -3,6 +3,7 @@
 //! Its own, and the jobs' that it runs: nothing here is shared, or needs the pool's lock.
 
 use super::seats::PinTag;
+use crate::clock;
 use crate::wake::LoopWaker;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -17,6 +18,8 @@ pub struct Turn {
     pub(super) present: Present,
     /// Nanoseconds that the present job has waited for its thread.
     pub(super) waited: u64,
+    /// When it last had to wait for a job, and got one.
+    pub(super) woken: u64,
     /// It has not asked for a job yet.
     pub(super) fresh: bool,
     /// Whose sleep ends once this thread is idle, or has the next job.
@@ -58,6 +61,7 @@ impl Turn {
             hold: false,
             present: Present::Nothing,
             waited: 0,
+            woken: clock::now(),
             fresh: true,
             tell: None,
             soon: None,
@@ -164,7 +168,6 @@ impl Turn {
 mod tests {
     use super::super::{Job, Pool, pacer::SHORT};
     use super::*;
-    use crate::clock;
     use crate::driver::Driver;
 
     /// A pool whose one thread is the test's, with so many jobs; each has a loop told as `tell` does it.

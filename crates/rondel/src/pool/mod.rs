@@ -317,8 +317,12 @@ fn call_pinned(slf: Inst<'_, Pin>, args: Args<'_>) -> PyRes<Obj> {
 /// `post(func)`: has the pin's thread call it.
 fn post_pinned(slf: Inst<'_, Pin>, func: Ref<'_>) -> PyRes<Obj> {
     let pin = slf.pin()?;
-    pin.submit(errand(func.own(), slf.hold.get()))
-        .map_err(closed)?;
+    let submitted = pin.submit_late(errand(func.own(), slf.hold.get()));
+    if let Some(late) = submitted.map_err(closed)?
+        && let Some(home) = event_loop::running()
+    {
+        home.keep_late(late);
+    }
     Ok(Obj::none())
 }
 
