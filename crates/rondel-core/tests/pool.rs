@@ -2,66 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+mod plain;
+
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use rondel_core::pool::{Job, Pool, TICK, Turn};
-
-/// What should happen at once gets this long: only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
-
-/// A pool of plain threads, joined at the end.
-struct Plain {
-    pool: Pool,
-    threads: Threads,
-}
-
-impl Plain {
-    fn new(limit: usize) -> Plain {
-        let threads: Threads = Arc::default();
-        let place: Arc<Mutex<Option<Pool>>> = Arc::default();
-        let (started, theirs) = (Arc::clone(&threads), Arc::clone(&place));
-        let pool = Pool::new(limit, move |seat| {
-            let pool = theirs.lock().unwrap().clone().unwrap();
-            let thread = thread::spawn(move || pool.work(seat, |next| next()));
-            started.lock().unwrap().push(thread);
-            true
-        });
-        *place.lock().unwrap() = Some(pool.clone());
-        pool.set_alarm(None);
-        Plain { pool, threads }
-    }
-
-    /// Ends the pool; all that was taken in has run then.
-    fn end(self) {
-        self.pool.close();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap());
-        threads.into_iter().for_each(|t| t.join().unwrap());
-    }
-}
-
-fn job(work: impl FnOnce(&mut Turn) + Send + 'static) -> Job {
-    Box::new(work)
-}
-
-fn next<T>(receiver: &Receiver<T>) -> T {
-    receiver.recv_timeout(PATIENCE).unwrap()
-}
-
-/// A job that tells that it has begun, and ends when it is told to.
-fn gate(began: &Sender<usize>) -> (Job, Sender<()>) {
-    let (open, opened) = channel();
-    let began = began.clone();
-    let work = move |turn: &mut Turn| {
-        began.send(turn.thread()).unwrap();
-        opened.recv_timeout(PATIENCE).unwrap();
-    };
-    (job(work), open)
-}
+use plain::{PATIENCE, Plain, Threads, gate, job, next, paced, wait_for};
+use rondel_core::pool::{Pool, TICK, Turn};
 
 #[test]
 fn every_job_runs_once_and_close_waits_for_none_but_loses_none() {
@@ -132,14 +81,6 @@ fn the_thread_that_went_idle_last_runs_next() {
     open_third.send(()).unwrap();
     assert!(c == a || c == b, "no third thread while two are idle");
     plain.end();
-}
-
-fn wait_for(pool: &Pool, fits: impl Fn(rondel_core::pool::Stats) -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !fits(pool.stats()) {
-        assert!(std::time::Instant::now() < end, "{:?}", pool.stats());
-        thread::yield_now();
-    }
 }
 
 #[test]
@@ -411,18 +352,6 @@ fn jobs_of_a_pin_that_is_dropped_before_it_has_a_thread_are_run() {
     next(&told);
     opens[0].send(()).unwrap();
     plain.end();
-}
-
-/// A pool that is told how things are by its ticks, as a loop does it.
-fn paced(limit: usize) -> (Plain, Receiver<()>) {
-    let plain = Plain::new(limit);
-    let (ring, rung) = channel();
-    let ring = Mutex::new(ring);
-    let alarm = move || {
-        let _gone = ring.lock().unwrap().send(());
-    };
-    plain.pool.set_alarm(Some(Arc::new(alarm)));
-    (plain, rung)
 }
 
 #[test]
