@@ -43,6 +43,33 @@ async def test_lines_of_one_turn_are_written_together(
     assert capsys.readouterr().out == f"{LINE}\n"
 
 
+async def test_lines_of_threads_wait_for_each_other_and_for_the_end_at_most(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LINGER", 3600)
+    logs.configure()
+    access = logs.AccessLog(asyncio.get_running_loop())
+    for _ in range(2):
+        await runtime.aio.to_thread(access, *REQUEST)
+    for _ in range(3):
+        await runtime.aio.sleep(0)
+    assert capsys.readouterr().out == ""
+    logs.flush_access()
+    assert capsys.readouterr().out == f"{LINE}\n{LINE}\n"
+
+
+async def test_a_line_of_a_thread_is_written_soon(
+    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure()
+    access = logs.AccessLog(asyncio.get_running_loop())
+    await runtime.aio.to_thread(access, *REQUEST)
+    async with runtime.aio.timeout(20):
+        while not (out := capsys.readouterr().out):
+            await runtime.aio.sleep(0.001)
+    assert out == f"{LINE}\n"
+
+
 async def test_handlers_of_the_program_get_records(
     runtime: Runtime, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,8 +3,8 @@
 The path is resolved before the middleware runs, as the way to go (loop or thread) must be chosen
 before. ``resolve_request``, which Django calls behind the middleware, uses that match again instead
 of resolving twice, unless something it depends on has changed in between: the URLconf, the path, or
-the language, where there are routes that differ by it (``i18n_patterns``, translated routes): to ask
-for the language costs as much as to resolve.
+the language, where there are routes that differ by it (``i18n_patterns``, translated routes). To
+ask for the language costs as much as to resolve.
 
 A server can learn from it which paths are a thread's (``learn``), so that such requests need not
 come to the loop at all.
@@ -45,7 +45,7 @@ _CONVERTERS = frozenset(map(type, converters.DEFAULT_CONVERTERS.values()))
 
 @functools.cache
 def _differs_by_language(resolver: URLResolver | URLPattern) -> bool:
-    """Whether a path may lead elsewhere in another language; patterns of unknown kinds may do anything.
+    """Whether a path may lead elsewhere in another language. Patterns of unknown kinds may do so.
 
     Raises whatever importing the URLconf's parts raises.
     """

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rondel import _stall_log
+from rondel.server import logs
 from rondel.server.beats import Beats
 from rondel.server.config import ASGIApp, Config
 from rondel.server.health import HealthPort
@@ -242,6 +243,7 @@ class Server:
             self._listeners.close()
         if self._metrics is not None:
             self._metrics.close()
+        logs.flush_access()
 
     def _banner(self) -> str:
         from rondel import __version__

@@ -23,7 +23,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -34,10 +36,13 @@ from rondel.server.formats import Format, access_line
 if TYPE_CHECKING:
     from rondel.server.config import Config
 
-__all__ = ["AccessLog", "configure", "configure_as", "reopen", "speak_as"]
+__all__ = ["AccessLog", "configure", "configure_as", "flush_access", "reopen", "speak_as"]
 
 SERVER = "rondel.server"
 ACCESS = "rondel.access"
+
+# Seconds at most that a line of a thread waits for others.
+LINGER = 0.02
 
 _COLOURS = {
     logging.DEBUG: "2",
@@ -281,21 +286,43 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
+# Those of this process, for who ends them.
+_access_logs: "weakref.WeakSet[AccessLog]" = weakref.WeakSet()
+
+
+def flush_access() -> None:
+    """Write what lines of access logs wait."""
+    for log in list(_access_logs):
+        log.flush()
+
+
 class AccessLog:
     """What the native server calls once per finished request.
 
     As long as nobody but our own handler listens to ``rondel.access``, lines bypass the logging
     module and are written together, once per turn of the loop: a record costs about 6 µs, as much
-    as a small request. With any other handler or filter each line is an ordinary record.
+    as a small request. Those of threads are written within `LINGER` seconds: for each of them the
+    loop would have to take the GIL from a thread that is at the next request. With any other
+    handler or filter each line is an ordinary record.
     """
 
-    __slots__ = ("_call_soon", "_direct", "_handler", "_line", "_lines", "_log", "_scheduled")
+    __slots__ = (
+        "__weakref__",
+        "_direct",
+        "_handler",
+        "_line",
+        "_lines",
+        "_log",
+        "_loop",
+        "_scheduled",
+        "_thread",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, format: Format | None = None) -> None:
         self._line: Callable[..., str] = access_line if format is None else format.line
         self._log = log = logging.getLogger(ACCESS)
         # Threads call as well: they wake the loop for the first line of a batch.
-        self._call_soon = loop.call_soon_threadsafe
+        self._loop, self._thread = loop, threading.get_ident()
         self._direct = (
             [type(handler) for handler in log.handlers] in ([_Stream], [_File])
             and not log.handlers[0].filters
@@ -307,6 +334,7 @@ class AccessLog:
         # in before `_scheduled` is looked at, and a flush resets that before it looks for lines.
         self._lines: deque[str] = deque()
         self._scheduled = False
+        _access_logs.add(self)
 
     @property
     def enabled(self) -> bool:
@@ -333,14 +361,21 @@ class AccessLog:
             self._scheduled = True
             # The server's loop is closed behind its last request; a thread may end after that.
             with contextlib.suppress(RuntimeError):
-                self._call_soon(self.flush)
+                if threading.get_ident() == self._thread:
+                    self._loop.call_soon(self.flush)
+                else:
+                    self._loop.call_soon_threadsafe(self._loop.call_later, LINGER, self.flush)
 
     def flush(self) -> None:
         """Write what is waiting. Nobody reading any more is no reason to stop serving."""
         self._scheduled = False
         lines, text = self._lines, ""
-        while lines:
-            text += lines.popleft()
+        # `flush_access` may be at it in another thread.
+        with contextlib.suppress(IndexError):
+            while True:
+                text += lines.popleft()
+        if not text:
+            return
         with contextlib.suppress(OSError, ValueError):
             stream = self._handler.stream
             stream.write(text)
