@@ -45,6 +45,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
+use crate::wake::LoopWaker;
 pub use pacer::TICK;
 use pacer::{Delay, Pace};
 use seats::{NOWHERE, PinTag, Pinned, Queued, Start, State};
@@ -123,6 +124,7 @@ impl Pool {
                 queue: VecDeque::new(),
                 unseated: VecDeque::new(),
                 waiting: VecDeque::new(),
+                bell: None,
                 running: 0,
                 pace: Pace::new(),
                 closed: false,
@@ -266,14 +268,18 @@ impl Pool {
                 // It may have been woken for the queue: somebody else sees to that.
                 state.uncount(seat);
                 let started = self.more(&mut state);
+                let tell = !turn.is_heard_by(state.bell.as_ref());
                 drop(state);
                 self.start(started);
-                turn.told_if_awaited();
+                if tell {
+                    turn.told_if_awaited();
+                }
                 return Some(job);
             }
             if let Some(job) = state.next_queued(turn) {
                 // Else who waits for the job before hears of it with this one's end.
-                let tell = !quick || !turn.may_wait() || !state.pace.is_watching_closely();
+                let awaited = !quick || !turn.may_wait() || !state.pace.is_watching_closely();
+                let tell = awaited && !turn.is_heard_by(state.bell.as_ref());
                 drop(state);
                 if tell {
                     turn.told_if_awaited();
@@ -301,10 +307,18 @@ impl Pool {
             }
             state.idle.push(seat);
             state.seats[seat].hot = hot;
-            if turn.is_to_tell() {
+            let bell = if state.at_work() == 0 {
+                state.bell.take()
+            } else {
+                None
+            };
+            if turn.is_to_tell() || bell.is_some() {
                 // Idle by now: what the loop does next finds this thread.
                 drop(state);
                 turn.told();
+                if let Some(waker) = bell.and_then(|waker| waker.upgrade()) {
+                    waker.visit();
+                }
                 state = self.lock();
                 if state.closed || !state.idle.contains(&seat) {
                     state.leave_idle(seat);
@@ -382,6 +396,22 @@ impl Pool {
             self.start(started);
             state = self.lock();
         }
+    }
+
+    /// Whether a thread is at a job that it has begun a short while ago. If so, this loop is woken when none
+    /// is at work any more, and hears of no jobs before ([`Turn::tell`]): it looks for itself.
+    pub fn tell_when_idle(&self, waker: impl FnOnce() -> Arc<LoopWaker>, now: u64) -> bool {
+        let mut state = self.lock();
+        let found = state.is_at_short_job(now);
+        if found {
+            state.bell = Some(Arc::downgrade(&waker()));
+        }
+        found
+    }
+
+    /// The loop looks for itself no longer.
+    pub fn tell_no_more(&self) {
+        self.lock().bell = None;
     }
 
     /// Refuses further jobs. What was taken in is still run; then the threads return.

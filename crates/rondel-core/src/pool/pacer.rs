@@ -206,10 +206,12 @@ impl State {
         let busy = cpu.saturating_sub(self.pace.cpu).saturating_mul(100) / wall;
         (self.pace.wall, self.pace.cpu) = (now, cpu);
         let (mut long, mut short) = (0, 0);
-        for seat in &self.seats {
+        for (number, seat) in self.seats.iter().enumerate() {
             match seat.since {
                 Some(since) if now.saturating_sub(since) >= LONG => long += 1,
                 Some(_) => short += 1,
+                // It has been woken, or comes from the job before.
+                None if !seat.vacant && !self.idle.contains(&number) => short += 1,
                 None => {}
             }
         }

@@ -12,12 +12,16 @@ use super::pacer::{Delay, Pace, SHORT};
 use super::totals::Spent;
 use super::turn::Present;
 use super::{Job, Turn};
+use crate::wake::LoopWaker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar};
+use std::sync::{Arc, Condvar, Weak};
 
 /// A thread that has run for so many nanoseconds makes room for one that waits.
 const QUANTUM: u64 = 2_000_000;
+
+/// A job that runs for longer is no short one.
+const FRESH: u64 = 1_000_000;
 
 /// What the caller is to do once it has let go of the lock.
 pub(super) enum Start {
@@ -107,6 +111,8 @@ pub(super) struct State {
     pub(super) unseated: VecDeque<Unseated>,
     /// Idle threads with jobs of pins, which are not woken as enough others are at work.
     pub(super) waiting: VecDeque<usize>,
+    /// Who is to be woken once no thread is at work, and needs not be told of jobs before.
+    pub(super) bell: Option<Weak<LoopWaker>>,
     /// Threads that run, or are about to run, a job without a pin.
     pub(super) running: usize,
     pub(super) pace: Pace,
@@ -231,6 +237,17 @@ impl State {
     /// Threads that are at a job, or about to be.
     pub(super) fn at_work(&self) -> usize {
         self.seats.iter().filter(|seat| !seat.vacant).count() - self.idle.len()
+    }
+
+    /// Whether a thread has begun its job a short while ago, or is about to begin one.
+    pub(super) fn is_at_short_job(&self, now: u64) -> bool {
+        self.seats.iter().enumerate().any(|(seat, place)| {
+            !place.vacant
+                && match place.since {
+                    Some(since) => now.saturating_sub(since) < FRESH,
+                    None => !self.idle.contains(&seat),
+                }
+        })
     }
 
     /// A thread has a job of a pin: it is woken if it is idle and one more may run, else it waits.

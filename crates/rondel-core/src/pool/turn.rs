@@ -135,6 +135,14 @@ impl Turn {
         }
     }
 
+    /// Whether the loop that is to be told looks for itself ([`Pool::tell_when_idle`]).
+    ///
+    /// [`Pool::tell_when_idle`]: super::Pool::tell_when_idle
+    pub(super) fn is_heard_by(&self, bell: Option<&Weak<LoopWaker>>) -> bool {
+        bell.zip(self.tell.as_ref())
+            .is_some_and(|(bell, tell)| bell.ptr_eq(tell))
+    }
+
     /// Whether somebody is still to be told.
     pub(super) fn is_to_tell(&self) -> bool {
         self.tell.is_some()
@@ -251,6 +259,61 @@ mod tests {
         }
         told.push(!waker.prepare_sleep());
         assert_eq!(told, [false, false, false, true, true]);
+    }
+
+    /// A loop that gives way looks for itself, and wants to know when there is nobody to give way to.
+    #[test]
+    fn a_loop_that_gives_way_is_woken_when_no_thread_is_at_work() {
+        let (pool, driver) = pool_with(2, true, Turn::tell);
+        let (waker, mut turn) = (driver.waker(), Turn::new(0));
+        let woken = || {
+            let woken = !waker.prepare_sleep();
+            waker.awake();
+            woken
+        };
+        let gives_way = || pool.tell_when_idle(|| driver.waker(), clock::now());
+        let first = pool.next(&mut turn).unwrap();
+        assert!(gives_way(), "it has just begun");
+        first(&mut turn);
+        let second = pool.next(&mut turn).unwrap();
+        assert!(!woken(), "another job follows");
+        second(&mut turn);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| pool.next(&mut turn).is_none());
+            let end = clock::now() + 20 * clock::SECOND;
+            while !woken() {
+                assert!(clock::now() < end, "{pool:?}");
+            }
+            assert!(!gives_way(), "nobody is at work");
+            pool.close();
+            assert!(thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn another_loop_is_told_at_once_while_one_gives_way() {
+        let (pool, driver) = pool_with(2, true, Turn::tell);
+        let (waker, mut turn) = (driver.waker(), Turn::new(0));
+        let other = Driver::new().unwrap();
+        let first = pool.next(&mut turn).unwrap();
+        assert!(pool.tell_when_idle(|| other.waker(), clock::now()));
+        first(&mut turn);
+        let _second = pool.next(&mut turn).unwrap();
+        assert!(!waker.prepare_sleep());
+        assert!(other.waker().prepare_sleep());
+    }
+
+    #[test]
+    fn a_loop_does_not_give_way_to_a_long_job_and_hears_of_the_next_when_it_has_stopped() {
+        let (pool, driver) = pool_with(2, true, Turn::tell);
+        let (waker, mut turn) = (driver.waker(), Turn::new(0));
+        let gives_way = |later| pool.tell_when_idle(|| driver.waker(), clock::now() + later);
+        let first = pool.next(&mut turn).unwrap();
+        assert!(gives_way(0) && !gives_way(clock::SECOND));
+        pool.tell_no_more();
+        first(&mut turn);
+        let _second = pool.next(&mut turn).unwrap();
+        assert!(!waker.prepare_sleep(), "it is told at once");
     }
 
     /// Nobody would look within a tick.

@@ -31,6 +31,7 @@ fn shutdown(slf: Inst<'_, LoopBase>) -> PyRes<Obj> {
     }
     slf.closed.set(true);
     slf.empty();
+    slf.courtesy.end();
     let driver = slf.driver.borrow_mut().take();
     drop(driver);
     let waker = slf.waker.borrow_mut().take();

@@ -15,6 +15,7 @@
 
 mod attention;
 mod batch;
+mod courtesy;
 mod current;
 mod fds;
 mod methods;
@@ -45,6 +46,7 @@ use crate::primitives::timeout::Timeout;
 use crate::server::{Cycle, Door};
 use crate::task::{Listed, Task, Waiter};
 use attention::{Attention, reason};
+use courtesy::Courtesy;
 use rondel_core::driver::Driver;
 use rondel_core::inspect::counters::Counters;
 use rondel_core::pool::Late;
@@ -196,6 +198,8 @@ pub(crate) struct LoopBase {
     pub(crate) default_pool: OwnCell<ThreadPool>,
     /// `_executor_shutdown_called`
     pub(crate) executor_ended: Cell<bool>,
+    /// Whom the loop lets have the GIL first.
+    pub(crate) courtesy: Courtesy,
     /// A thread that is woken once the GIL is free, or the next entry is due.
     late: RefCell<Option<Late>>,
     /// What other threads may read of the loop at any time.

@@ -11,6 +11,7 @@
 //! another thread that tries to poll finds it borrowed. No Python code runs while `doors` is borrowed.
 
 use super::attention::reason;
+use super::courtesy::Courtesy;
 use super::turn::forks;
 use super::{IoEvent, LoopBase, Ready, closed_error};
 use crate::inspect::record;
@@ -74,12 +75,16 @@ pub(super) fn poll(slf: Inst<'_, LoopBase>, idle: bool, ready: &mut driver::Read
         if recorded {
             record::polls(false);
         }
-        let polled = gil::detached(|| {
+        let courtesy = &slf.courtesy;
+        courtesy.begin();
+        let (polled, asked) = gil::detached(|| {
             drop(late);
-            let polled = wait(active, &doors, called, timeout, ready);
+            let polled = wait(active, &doors, called, courtesy, timeout, ready);
+            courtesy.over();
             counters.wakes(clock::coarse);
-            polled
+            (polled, if courtesy.tries() { clock::now() } else { 0 })
         });
+        courtesy.took(asked, clock::now);
         if recorded {
             record::polls(true);
         }
@@ -135,6 +140,7 @@ fn wait(
     driver: &mut Driver,
     doors: &[Rc<Door>],
     called: &AtomicBool,
+    courtesy: &Courtesy,
     timeout: Option<Duration>,
     ready: &mut driver::Ready,
 ) -> io::Result<()> {
@@ -154,16 +160,27 @@ fn wait(
         while take_answers(doors) && driver.has_woken() {
             driver.run_futures();
         }
-        let called = called.load(Ordering::Acquire) || gil::has_many_orphans();
-        if !ready.is_empty() || arrived() || called {
+        // What the system has told must be dealt with before the next question.
+        if !ready.is_empty() {
             return Ok(());
         }
-        left = match deadline {
+        let called = called.load(Ordering::Acquire) || gil::has_many_orphans();
+        let left_over = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
+        let until_due = if arrived() || called {
+            Some(0)
+        } else {
+            left_over
+        };
+        left = match until_due {
             None => None,
-            Some(deadline) => match deadline.saturating_sub(clock::now()) {
-                0 => return Ok(()),
-                left => Some(Duration::from_nanos(left)),
-            },
+            Some(0) => {
+                let now = clock::now();
+                match courtesy.until(now, || driver.waker()) {
+                    None => return Ok(()),
+                    Some(until) => Some(Duration::from_nanos(until.saturating_sub(now))),
+                }
+            }
+            Some(left) => Some(Duration::from_nanos(left)),
         };
     }
 }

@@ -211,6 +211,7 @@ fn pace(slf: Inst<'_, ThreadPool>, loop_: Ref<'_>) -> PyRes<Obj> {
     };
     let driver = home.with_driver(|driver| Ok(driver.handle()))?;
     keep_pace(slf.pool()?.clone(), &driver);
+    home.courtesy.set_pool(slf.pool()?.clone());
     Ok(Obj::none())
 }
 
