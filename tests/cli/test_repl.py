@@ -178,7 +178,8 @@ import asyncio
 
 async def wait():
     try:
-        print("begun")
+        # Said when it waits: within its own code the interrupt would be another matter.
+        asyncio.get_running_loop().call_soon(print, "begun")
         await asyncio.sleep(600)
     finally:
         await asyncio.sleep(0)
