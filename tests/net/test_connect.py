@@ -250,8 +250,8 @@ async def test_a_server_outlives_a_lack_of_descriptors(
             os.close(number)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     await aio.wait_for(arrived, PATIENCE)
-    # asyncio has a retry under way for each place of the backlog, all of them set before this timer:
-    # one that came after the server's close would raise.
+    # asyncio has a retry under way for each place of the backlog, all of them set before this
+    # timer: one that came after the server's close would raise.
     await aio.sleep(0.05)
     loop.set_exception_handler(runtime._on_error)
     client.close()

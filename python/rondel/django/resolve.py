@@ -44,23 +44,26 @@ _CONVERTERS = frozenset(map(type, converters.DEFAULT_CONVERTERS.values()))
 
 
 @functools.cache
-def _differs_by_language(resolver: URLResolver | URLPattern) -> bool:
-    """Whether a path may lead elsewhere in another language. Patterns of unknown kinds may do so.
+def _differs_by_language(resolver: URLResolver) -> bool:
+    """Whether a path may lead elsewhere in another language; asked once for each URLconf."""
+    try:
+        return _may_differ(resolver)
+    except Exception:
+        # A part that cannot be imported, which Django meets where it deals with it.
+        return True
 
-    Raises whatever importing the URLconf's parts raises.
-    """
+
+def _may_differ(resolver: URLResolver | URLPattern) -> bool:
+    # Patterns of unknown kinds may do anything.
     pattern: Any = resolver.pattern
-    if type(pattern) is RoutePattern:
-        fixed = type(pattern._route) is str
-    else:
-        fixed = type(pattern) is RegexPattern and type(pattern._regex) is str
+    # What it was made of: a lazy string if it is translated.
+    text = {RoutePattern: "_route", RegexPattern: "_regex"}.get(type(pattern), "")
+    fixed = type(getattr(pattern, text, None)) is str
     if not fixed or not _CONVERTERS.issuperset(map(type, pattern.converters.values())):
         return True
     if type(resolver) is URLPattern:
         return False
-    return type(resolver) is not URLResolver or any(
-        map(_differs_by_language, resolver.url_patterns)
-    )
+    return type(resolver) is not URLResolver or any(map(_may_differ, resolver.url_patterns))
 
 
 class Forecast:
