@@ -95,6 +95,8 @@ pub(crate) struct Framing {
     kept: [u8; KEPT],
     length: usize,
     last: u8,
+    /// Heads that have come to their end.
+    heads: u64,
     /// Something has come behind a request that may change the protocol.
     early: bool,
 }
@@ -107,6 +109,7 @@ impl Framing {
             kept: [0; KEPT],
             length: 0,
             last: 0,
+            heads: 0,
             early: false,
         }
     }
@@ -121,9 +124,10 @@ impl Framing {
         self.at == At::Off
     }
 
-    /// Behind a request that may change the protocol; what comes now is of either.
-    pub(crate) fn may_upgrade(&self) -> bool {
-        self.at == At::Upgrade
+    /// Behind a request that may change the protocol, the `number`th of the connection; what comes now is
+    /// of either. Others may be answered before it.
+    pub(crate) fn may_upgrade(&self, number: u64) -> bool {
+        self.at == At::Upgrade && self.heads == number
     }
 
     /// It has not changed: the next request follows.
@@ -135,8 +139,8 @@ impl Framing {
     }
 
     /// Whether something has come behind such a request, before it was answered. It was not looked at.
-    pub(crate) fn came_early(&self) -> bool {
-        self.early
+    pub(crate) fn came_early(&self, number: u64) -> bool {
+        self.early && self.may_upgrade(number)
     }
 
     /// Bytes of [`PREFACE`] that are held back, and are no longer.
@@ -306,6 +310,7 @@ impl Framing {
             self.begin_head();
             return Some(());
         }
+        self.heads += 1;
         if head.bad || (head.chunked && head.length.is_some()) {
             return None;
         }
@@ -496,13 +501,19 @@ mod tests {
         let mut framing = Framing::new();
         let head = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(framing.pass(head), Pass::All(0));
-        assert!(framing.may_upgrade());
-        assert!(!framing.came_early());
+        assert!(framing.may_upgrade(1));
+        assert!(!framing.came_early(1));
         assert_eq!(framing.pass(b"\n\n\n"), Pass::All(0));
-        assert!(framing.came_early());
+        assert!(framing.came_early(1));
         framing.resume();
-        assert!(!framing.came_early());
+        assert!(!framing.came_early(1));
         assert_eq!(framing.pass(b"GET / HTTP/1.1\n"), Pass::Cut(0, 14));
+        // What is answered before it has nothing to do with it.
+        let mut framing = Framing::new();
+        let two = [b"GET / HTTP/1.1\r\nhost: t\r\n\r\n", &head[..], b"\n"].concat();
+        assert_eq!(framing.pass(&two), Pass::All(0));
+        assert!(!framing.may_upgrade(1) && !framing.came_early(1));
+        assert!(framing.may_upgrade(2) && framing.came_early(2));
         // With a body it is no such request.
         passes(
             b"GET / HTTP/1.1\r\nupgrade: x\r\ncontent-length: 2\r\n\r\n\n\nGET / HTTP/1.1\r\n\r\n",

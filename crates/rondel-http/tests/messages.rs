@@ -66,6 +66,31 @@ fn a_burst_of_pipelined_requests_is_answered_whole() {
 }
 
 #[test]
+fn what_comes_early_behind_an_upgrade_ends_the_connection_with_its_answer_not_before() {
+    let host = Host::new();
+    let mut client = host.client();
+    let one = "GET /hello HTTP/1.1\r\nHost: t\r\n\r\n";
+    let echo = "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nping";
+    let upgrade = "GET /hello HTTP/1.1\r\nHost: t\r\nUpgrade: h2c\r\n\r\n";
+    client.send([echo, one, upgrade, one].concat());
+    for text in ["ping", "Hello, World!"] {
+        let reply = client.reply();
+        assert_eq!((reply.text(), reply.header("connection")), (text, None));
+    }
+    let last = client.reply();
+    assert_eq!(last.text(), "Hello, World!");
+    assert_eq!(last.header("connection"), Some("close"));
+    assert_eq!(client.rest(), b"");
+    // Nothing behind it: the next request may follow.
+    let mut client = host.client();
+    client.send([one, upgrade].concat());
+    for _ in 0..2 {
+        assert_eq!(client.reply().header("connection"), None);
+    }
+    assert_eq!(client.get("/hello").text(), "Hello, World!");
+}
+
+#[test]
 fn a_large_body_arrives_whole() {
     let host = Host::new();
     let reply = host.client().get("/large");

@@ -283,7 +283,10 @@ impl Link {
     #[inline]
     pub(crate) fn give(&self, data: &[u8], buf: &mut ReadBufCursor<'_>) -> bool {
         let mut framing = self.framing.borrow_mut();
-        if framing.may_upgrade() && self.is_quiet() && self.upgrade.borrow().is_none() {
+        if framing.may_upgrade(self.activity.get())
+            && self.is_quiet()
+            && self.upgrade.borrow().is_none()
+        {
             framing.resume();
         }
         match framing.pass(data) {
@@ -311,7 +314,7 @@ impl Link {
     /// Whether the connection has to end with the present response, which changes no protocol: what has
     /// come behind its request was not looked at.
     pub(crate) fn came_early(&self) -> bool {
-        self.framing.borrow().came_early()
+        self.framing.borrow().came_early(self.activity.get())
     }
 
     pub(crate) fn read(&self, n: usize) {
