@@ -123,10 +123,15 @@ def test_a_body_that_is_too_large(way: Way, client: httpx.Client) -> None:
 
 
 def test_many_at_once(way: Way) -> None:
+    # httpcore's HTTP/2 may wait forever for a window that another stream has seen opened
+    # (pydantic/httpx2 1133): what goes up at once fits into the window of the connection.
+    large = DATA[:50_000] if way.version == "HTTP/2" else DATA
+    digest = hashlib.sha256(large).hexdigest()
+
     async def ask(client: httpx.AsyncClient, number: int) -> bool:
         if number % 10 == 0:
-            got = await client.post("/digest", content=DATA)
-            return bool(got.json()["digest"] == DIGEST)
+            got = await client.post("/digest", content=large)
+            return bool(got.json()["digest"] == digest)
         if number % 10 == 1:
             return (await client.get("/static/large.bin")).content == LARGE
         body = b"%d" % number * 1000
@@ -135,6 +140,7 @@ def test_many_at_once(way: Way) -> None:
     async def main() -> list[bool]:
         limits = httpx.Limits(max_connections=1 if way.version == "HTTP/2" else 20)
         async with httpx.AsyncClient(**way.options, limits=limits) as client:
+            assert (await client.get("/hello")).text == "hello"  # it knows the windows now
             return await asyncio.gather(*(ask(client, number) for number in range(100)))
 
     assert asyncio.run(main()) == [True] * 100

@@ -17,6 +17,7 @@
 //! | `Transfer-Encoding` with `Content-Length` | 6.1: "ought to be handled as an error" | takes off the latter, unseen |
 //! | a second `Content-Length`, even the same; one that is no number | 6.3 | takes the same twice |
 //! | a second line of `Transfer-Encoding` | 6.1: chunked at most once | looks at the last |
+//! | HTTP/2's `PRI * HTTP/2.0` behind anything | RFC 9113, 3.4: it comes first | ends without an answer if it sees the whole preface |
 //!
 //! Instead of the rest hyper is given what it can only refuse, so that the answer (400), the connection's
 //! end and the report are those of any other malformed request. What is refused here is precise: bodies
@@ -32,6 +33,9 @@ use memchr::memchr_iter;
 
 /// How HTTP/2 begins (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Its first line.
+const PREFACE_LINE: &[u8] = PREFACE.split_at(14).0;
 
 /// What hyper cannot but refuse, wherever it is: NUL is in no line and no chunk's head but its extensions,
 /// in which LF is not; and heads and trailers are over.
@@ -171,8 +175,10 @@ impl Framing {
             }
             held = before;
             self.begin_head();
-            // Nothing in it is refused here.
-            let _whole = self.look(&PREFACE[..before]);
+            if let Err(at) = self.look(&PREFACE[..before]) {
+                self.at = At::Refused;
+                return Pass::Cut(at, 0);
+            }
         }
         match self.look(data) {
             Ok(()) => Pass::All(held),
@@ -284,6 +290,7 @@ impl Framing {
         }
         let head = &mut self.head;
         if !std::mem::replace(&mut head.begun, true) {
+            head.bad = line == PREFACE_LINE;
             return false;
         }
         match first | 0x20 {
@@ -531,6 +538,11 @@ mod tests {
         // It may become something else, or nothing more.
         passes(b"POST / HTTP/1.1\r\n\r\n");
         passes(b"PRI * HTTP/2.0\r\n\r\nSM");
-        refused("PRI * HTTP/2.0\r\n\r\nSM#\n");
+        refused("PRI * HTTP/2.0\r\n\r#\nSM\n");
+        refused("PRI * HTTP/2.0\r\nhost: t\r\n\r#\n");
+        // Nothing comes before it.
+        let preface = "PRI * HTTP/2.0\r\n\r#\nSM\r\n\r\n";
+        refused(&format!("\r\n{preface}"));
+        refused(&format!("GET / HTTP/1.1\r\nhost: t\r\n\r\n{preface}"));
     }
 }
