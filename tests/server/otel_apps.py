@@ -26,6 +26,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from rondel.inspect import Stall, on_stall
+
 PATIENCE = 10.0
 exporter = InMemorySpanExporter()
 provider = TracerProvider()
@@ -34,6 +36,7 @@ trace.set_tracer_provider(provider)
 tracer = trace.get_tracer(__name__)
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+held: list[Path] = []
 
 
 def spans(key: str) -> bytes:
@@ -99,8 +102,26 @@ async def stalls(request: Request) -> PlainTextResponse:
     return PlainTextResponse("stalled")
 
 
+async def stalls_late(request: Request) -> PlainTextResponse:
+    """The same; others are told of the stall only when there is a file ``on`` beside it."""
+    held.append(Path(request.query_params["file"]))
+    return await stalls(request)
+
+
+def hold(stall: Stall) -> None:
+    """Before the server's own handler of stalls, as this was there first."""
+    if held:
+        go_on = held.pop()
+        go_on.with_suffix(".told").touch()
+        blocks(go_on.with_suffix(".on"))
+
+
+on_stall(hold)
+
+
 def blocks(go_on: Path) -> None:
-    while not go_on.exists():
+    until = time.monotonic() + 3 * PATIENCE
+    while not go_on.exists() and time.monotonic() < until:
         time.sleep(0.005)
 
 
@@ -149,6 +170,7 @@ asgi = Starlette(
         Route("/items/{id}", item, methods=["GET", "POST"]),
         Route("/counted", told_counted),
         Route("/stalls", stalls),
+        Route("/stalls-late", stalls_late),
         Route("/threaded", threaded),
         Route("/fails", fails),
         Route("/lingers", lingers),

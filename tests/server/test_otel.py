@@ -331,19 +331,24 @@ def test_a_metrics_exporter_that_is_not_there_is_told() -> None:
 # ------------------------------------------------------------------------- stalls, routes
 
 
-def test_a_stall_is_a_span_within_its_request_s(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["while it lasts", "when all is over"])
+def test_a_stall_is_a_span_within_its_request_s(tmp_path: Path, key: str, late: bool) -> None:
+    """Also if its request has ended by the time that the telemetry hears of it."""
     go_on = tmp_path / "go-on"
+    path = "/stalls-late" if late else "/stalls"
     words = command("tests.server.otel_apps:asgi", "--port", "0", "--otel")
     env = {"RONDEL_INSPECT": "1", "XDG_RUNTIME_DIR": str(tmp_path)}
     with running(words, ROOT, **env) as process:
         port = int(process.wait_for(r"serving .*on http://127\.0\.0\.1:(\d+)")[1])
         served = Served(process, ("127.0.0.1", port))
         with served.connect() as wire:
-            wire.send(f"GET /stalls?key={key}&file={go_on} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            wire.send(f"GET {path}?key={key}&file={go_on} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
             # It was told while it lasts.
-            process.wait_for(r"the request: GET /stalls ")
+            process.wait_for(rf"the request: GET {path} ")
             go_on.touch()
             assert wire.response().body == b"stalled"
+        spans(served, key)  # once the request is over
+        go_on.with_suffix(".on").touch()
         until = time.monotonic() + PATIENCE
         while not (inner := spans(served, key)[1]):
             assert time.monotonic() < until
@@ -358,8 +363,9 @@ def test_a_stall_is_a_span_within_its_request_s(tmp_path: Path, key: str) -> Non
         own["trace"],
     )
     told = stall["attributes"]
-    assert (told["http.request.method"], told["url.path"]) == ("GET", "/stalls")
-    assert told["rondel.view"] == "tests.server.otel_apps.stalls"
+    assert (told["http.request.method"], told["url.path"]) == ("GET", path)
+    view = path[1:].replace("-", "_")
+    assert told["rondel.view"] == f"tests.server.otel_apps.{view}"
     assert "blocks (" in told["code.stacktrace"]
     assert told["code.line.number"] > 0
     # It ends with the stall, within the request.

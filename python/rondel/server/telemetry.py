@@ -17,6 +17,7 @@ response counts for nothing and its exceptions are seen all the same.
 import importlib.util
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ _METHODS = frozenset(
 )
 # What the conventions have taken out of queries: signatures that let their holder in.
 _SECRETS = re.compile(r"(^|&)(AWSAccessKeyId|Signature|sig|X-Goog-Signature)=[^&]*")
+
+# So many requests that are over are remembered for a stall of theirs that is told late.
+_GONE = 256
 
 
 def check() -> None:
@@ -83,6 +87,9 @@ class Telemetry:
         self._meters = meters(ours=ours)
         # Those whose application runs, by the inspector's numbers.
         self._here: dict[int, _Request] = {}
+        # Contexts of the last whose application has returned: a stall is told in a thread of its own,
+        # when its request may be over.
+        self._gone: deque[tuple[int, Any]] = deque(maxlen=_GONE)
         self._deaf = listen()
         count = (lambda: None) if self._meters is None else self._meters.stalled
         self._stalls = StallSpans(self._tracer, self._context_of, count)
@@ -94,7 +101,9 @@ class Telemetry:
 
     def _context_of(self, number: int) -> Any:
         request = self._here.get(number)
-        return None if request is None else request.context
+        if request is not None:
+            return request.context
+        return next((context for gone, context in self._gone.copy() if gone == number), None)
 
     # ------------------------------------------------------------------------------ the two ways
 
@@ -118,6 +127,7 @@ class Telemetry:
             finally:
                 at.reset(here)
                 self._detach(token)
+                self._gone.append((number, request.context))
                 self._here.pop(number, None)
                 request.end(scope)
 
