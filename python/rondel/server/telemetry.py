@@ -87,7 +87,7 @@ class Telemetry:
         self._meters = meters(ours=ours)
         # Those whose application runs, by the inspector's numbers.
         self._here: dict[int, _Request] = {}
-        # Contexts of the last whose application has returned: a stall is told in a thread of its own,
+        # Contexts of those that returned last: a stall is told in a thread of its own,
         # when its request may be over.
         self._gone: deque[tuple[int, Any]] = deque(maxlen=_GONE)
         self._deaf = listen()
