@@ -142,20 +142,12 @@ impl Pool {
             std::mem::replace(&mut *slot, alarm)
         };
         drop(old);
-        let (started, called) = {
+        let starts = {
             let mut state = self.lock();
             state.pace.set_paced(paced, self.0.limit);
-            let mut called = Vec::new();
-            loop {
-                match state.call_next(0) {
-                    Start::Nothing => break,
-                    start => called.push(start),
-                }
-            }
-            (self.more(&mut state), called)
+            self.all_that_may_run(&mut state, true)
         };
-        self.start(started);
-        called.into_iter().for_each(|start| self.start(start));
+        starts.into_iter().for_each(|start| self.start(start));
     }
 
     /// Runs the job on some thread.
@@ -226,21 +218,15 @@ impl Pool {
     /// Looks whether those at work are blocked, and lets further threads run or fewer. Says in how many
     /// nanoseconds it wants to be called again, if it does: [`TICK`] or some of them.
     pub fn tick(&self) -> Option<u64> {
-        let mut state = self.lock();
-        state.judge(clock::now(), self.0.limit);
-        let enough = state.is_enough();
-        loop {
-            let mut started = state.call_next(0);
-            if matches!(started, Start::Nothing) && !enough {
-                started = self.more(&mut state);
-            }
-            if matches!(started, Start::Nothing) {
-                return state.next_look();
-            }
-            drop(state);
-            self.start(started);
-            state = self.lock();
-        }
+        let (starts, next) = {
+            let mut state = self.lock();
+            state.judge(clock::now(), self.0.limit);
+            let free = !state.is_enough();
+            let starts = self.all_that_may_run(&mut state, free);
+            (starts, state.next_look())
+        };
+        starts.into_iter().for_each(|start| self.start(start));
+        next
     }
 
     /// Whether a thread is at a job that it has begun a short while ago. If so, this loop is woken when none
@@ -314,6 +300,18 @@ impl Pool {
             self.ring();
         }
         Ok(late)
+    }
+
+    /// Every thread whose turn has come, and one more for jobs without a pin if `free`.
+    fn all_that_may_run(&self, state: &mut State, mut free: bool) -> Vec<Start> {
+        std::iter::from_fn(|| {
+            let mut start = state.call_next(0);
+            if matches!(start, Start::Nothing) && std::mem::take(&mut free) {
+                start = self.more(state);
+            }
+            (!matches!(start, Start::Nothing)).then_some(start)
+        })
+        .collect()
     }
 
     /// Lets one more thread run, if there is work for it and one is wanted.

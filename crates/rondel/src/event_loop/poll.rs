@@ -164,24 +164,16 @@ fn wait(
         if !ready.is_empty() {
             return Ok(());
         }
-        let called = called.load(Ordering::Acquire) || gil::has_many_orphans();
-        let left_over = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
-        let until_due = if arrived() || called {
-            Some(0)
-        } else {
-            left_over
+        let wanted = arrived() || called.load(Ordering::Acquire) || gil::has_many_orphans();
+        let now = clock::now();
+        let until = match if wanted { Some(now) } else { deadline } {
+            Some(due) if due <= now => match courtesy.until(now, || driver.waker()) {
+                None => return Ok(()),
+                until => until,
+            },
+            due => due,
         };
-        left = match until_due {
-            None => None,
-            Some(0) => {
-                let now = clock::now();
-                match courtesy.until(now, || driver.waker()) {
-                    None => return Ok(()),
-                    Some(until) => Some(Duration::from_nanos(until.saturating_sub(now))),
-                }
-            }
-            Some(left) => Some(Duration::from_nanos(left)),
-        };
+        left = until.map(|until| Duration::from_nanos(until.saturating_sub(now)));
     }
 }
 

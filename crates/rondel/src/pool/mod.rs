@@ -159,8 +159,16 @@ fn ask_hold(turn: &mut Turn, hold: Option<Parked>) {
 
 /// `post(func)`: has some thread call it.
 fn post_to_any(slf: Inst<'_, ThreadPool>, func: Ref<'_>) -> PyRes<Obj> {
-    let pool = slf.pool()?;
-    pool.submit(errand(func.own(), None)).map_err(closed)?;
+    posted(slf.pool()?.submit_late(errand(func.own(), None)))
+}
+
+/// An errand was submitted: on a loop's thread its own is woken when the GIL is free.
+fn posted(submitted: Result<Option<pool::Late>, pool::Refused>) -> PyRes<Obj> {
+    if let Some(late) = submitted.map_err(closed)?
+        && let Some(home) = event_loop::running()
+    {
+        home.keep_late(late);
+    }
     Ok(Obj::none())
 }
 
@@ -318,13 +326,7 @@ fn call_pinned(slf: Inst<'_, Pin>, args: Args<'_>) -> PyRes<Obj> {
 /// `post(func)`: has the pin's thread call it.
 fn post_pinned(slf: Inst<'_, Pin>, func: Ref<'_>) -> PyRes<Obj> {
     let pin = slf.pin()?;
-    let submitted = pin.submit_late(errand(func.own(), slf.hold.get()));
-    if let Some(late) = submitted.map_err(closed)?
-        && let Some(home) = event_loop::running()
-    {
-        home.keep_late(late);
-    }
-    Ok(Obj::none())
+    posted(pin.submit_late(errand(func.own(), slf.hold.get())))
 }
 
 /// The number of the pin's thread; None before its first call.
