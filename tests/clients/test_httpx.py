@@ -147,14 +147,24 @@ def test_many_at_once(way: Way) -> None:
 
 
 def test_one_is_cancelled_and_the_others_go_on(way: Way, key: str) -> None:
-    async def endless(client: httpx.AsyncClient) -> AsyncIterator[bytes]:
-        async with client.stream("GET", f"/hold?key={key}") as got:
+    async def endless(client: httpx.AsyncClient, sent: asyncio.Event) -> AsyncIterator[bytes]:
+        async def trace(event: str, _info: object) -> None:
+            if event.endswith("receive_response_headers.started"):
+                sent.set()
+
+        traced = {"trace": trace}
+        async with client.stream("GET", f"/hold?key={key}", extensions=traced) as got:
             async for part in got.aiter_raw():
                 yield part
 
     async def main() -> list[str]:
         async with httpx.AsyncClient(**way.options) as client:
-            held = asyncio.create_task(anext(endless(client)))  # type: ignore[arg-type]
+            # anyio takes a TLS stream for broken whose sending was cancelled: nothing is on its way
+            # any more, neither the settings nor the request.
+            assert (await client.get("/hello")).text == "hello"
+            sent = asyncio.Event()
+            held = asyncio.create_task(anext(endless(client, sent)))  # type: ignore[arg-type]
+            await sent.wait()
             await asyncio.to_thread(way.served.events, key)
             others = [client.get("/hello") for _ in range(10)]
             held.cancel()
