@@ -17,6 +17,7 @@
 //! | `Transfer-Encoding` with `Content-Length` | 6.1: "ought to be handled as an error" | takes off the latter, unseen |
 //! | a second `Content-Length`, even the same; one that is no number | 6.3 | takes the same twice |
 //! | a second line of `Transfer-Encoding` | 6.1: chunked at most once | looks at the last |
+//! | a request line that begins with a bare CR | 2.2: "MUST consider that element to be invalid" | passes over it, behind a response |
 //! | HTTP/2's `PRI * HTTP/2.0` behind anything | RFC 9113, 3.4: it comes first | ends without an answer if it sees the whole preface |
 //!
 //! Instead of the rest hyper is given what it can only refuse, so that the answer (400), the connection's
@@ -290,7 +291,8 @@ impl Framing {
         }
         let head = &mut self.head;
         if !std::mem::replace(&mut head.begun, true) {
-            head.bad = line == PREFACE_LINE;
+            // Behind a response hyper passes over CRs.
+            head.bad = line == PREFACE_LINE || *first == b'\r';
             return false;
         }
         match first | 0x20 {
@@ -451,6 +453,12 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_cr_is_no_blank_line() {
+        refused("\rGET / HTTP/1.1\r\nhost: t\r\n\r#\n");
+        refused("GET / HTTP/1.1\r\n\r\n\r\rGET / HTTP/1.1\r\nhost: t\r\n\r#\n");
+    }
+
+    #[test]
     fn a_bare_lf_is_no_line_end() {
         for data in [
             "#\nGET / HTTP/1.1\r\n\r\n",
@@ -543,6 +551,7 @@ mod tests {
         // Nothing comes before it.
         let preface = "PRI * HTTP/2.0\r\n\r#\nSM\r\n\r\n";
         refused(&format!("\r\n{preface}"));
+        refused(&format!("GET / HTTP/1.1\r\nhost: t\r\n\r\n\r{preface}"));
         refused(&format!("GET / HTTP/1.1\r\nhost: t\r\n\r\n{preface}"));
     }
 }
