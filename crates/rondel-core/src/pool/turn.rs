@@ -280,10 +280,10 @@ mod tests {
             while waker.writes() == 0 && clock::now() < end {
                 std::thread::yield_now();
             }
-            let told = (waker.writes() > 0, gives_way());
+            let (woken, gave_way) = (waker.writes() > 0, gives_way());
             // Else the thread sleeps on, and the test with it.
             pool.close();
-            (told.0, told.1, thread.join().unwrap())
+            (woken, gave_way, thread.join().unwrap())
         });
         assert!(woken && ended);
         assert!(!gave_way, "nobody is at work");
