@@ -18,7 +18,7 @@ import errno
 import os
 import stat
 import warnings
-from asyncio import futures
+from asyncio import base_subprocess, futures
 from typing import TYPE_CHECKING, Any
 
 from rondel import _rondel
@@ -52,6 +52,8 @@ class _Pipe(ErrorReports):
         extra = {} if extra is None else extra
         extra["pipe"] = pipe
         self._open(loop, pipe, fd, protocol, extra)
+        if isinstance(protocol, base_subprocess.WriteSubprocessPipeProto):
+            self._may_grow()
         loop.call_soon(protocol.connection_made, self)
         # Data, the reader's end, and whoever waits for the pipe, come after connection_made().
         begin = self._first_watch(mode)

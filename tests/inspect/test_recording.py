@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 import threading
 import time
@@ -383,6 +384,41 @@ def test_without_details_there_are_no_places() -> None:
     assert named(got, "child").place is None
     assert [wait.kind for wait in got.tasks[0].waits] == ["task"]
     assert all(wait.place is None for task in got.tasks for wait in task.waits)
+
+
+# A hook can't be taken away, so it lives in a process of its own.
+WATCHED = """
+import sys
+import rondel as aio
+from rondel.inspect.recording import record
+
+async def rest():
+    await aio.sleep(0)
+
+async def main():
+    await aio.create_task(rest(), name="child")
+
+seen = []
+def hook(event, args):
+    if event == "object.__getattr__":
+        seen.append(args[-1])
+
+sys.addaudithook(hook)
+recorder = record(details=False)
+aio.run(main())
+tasks = recorder.stop().tasks
+assert [task.runs for task in tasks[:2]] == ["main", "rest"], tasks
+print(seen)
+"""
+
+
+def test_what_a_task_runs_is_looked_up_past_auditors() -> None:
+    """Reading `cr_code` by name is an audited event before 3.12, and costs as much as the task."""
+    child = subprocess.run(
+        [sys.executable, "-c", WATCHED], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert "cr_code" not in child.stdout
+    assert child.stdout.startswith("[")
 
 
 def test_one_recording_at_a_time() -> None:

@@ -17,6 +17,7 @@
 
 mod names;
 mod read;
+mod room;
 mod write;
 
 use crate::event_loop::LoopBase;
@@ -24,6 +25,7 @@ use crate::net::transport::{self, Life, Transport, close};
 use rondel_ffi::err::Builtin;
 use rondel_ffi::method::{self, Args, MethodDef, PropertyDef};
 use rondel_ffi::{Inst, Obj, PyRes, Ref, call, value};
+use room::Room;
 use std::os::fd::RawFd;
 
 /// `[ReadPipeBase, WritePipeBase]`.
@@ -89,9 +91,19 @@ fn log_closed<T: Transport>(home: Inst<'_, LoopBase>, slf: Inst<'_, T>) -> PyRes
     Ok(())
 }
 
-/// What both ends have, by asyncio's names.
-fn methods<T: Transport>() -> [MethodDef; 3] {
+/// What has a pipe that may be enlarged.
+trait Roomy {
+    fn room(&self) -> &Room;
+}
+
+/// What both ends have, by asyncio's names but for `_may_grow`.
+fn methods<T: Transport + Roomy>() -> [MethodDef; 4] {
     [
+        method::noargs::<T, _>(
+            c"_may_grow",
+            c"Let the pipe be enlarged when it is full: it was made for a child.",
+            may_grow,
+        ),
         method::fast::<T, _>(
             c"_close",
             c"Close at once, because of an exception.",
@@ -108,6 +120,12 @@ fn methods<T: Transport>() -> [MethodDef; 3] {
             transport::get_extra_info,
         ),
     ]
+}
+
+/// `_may_grow()`: the pipe is a child's.
+fn may_grow<T: Transport + Roomy>(slf: Inst<'_, T>) -> PyRes<Obj> {
+    slf.room().may_grow();
+    Ok(Obj::none())
 }
 
 /// State by asyncio's private names.

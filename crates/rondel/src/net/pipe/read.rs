@@ -1,6 +1,7 @@
 //! The reading end.
 
-use super::{close_pipe, names};
+use super::room::{Room, USUAL};
+use super::{Roomy, close_pipe, names};
 use crate::consts::names;
 use crate::event_loop::{LoopBase, Side, unwatch, watch};
 use crate::net::expected::Expected;
@@ -32,6 +33,7 @@ pub(crate) struct ReadPipe {
     expected: Cell<Expected>,
     /// A pipe, not a socket or a device.
     fifo: Cell<bool>,
+    room: Room,
     rest: Rest,
 }
 
@@ -89,8 +91,15 @@ impl Transport for ReadPipe {
         close_pipe(file)
     }
 
-    fn let_go(_slf: Inst<'_, Self>) -> PyRes<()> {
+    fn let_go(slf: Inst<'_, Self>) -> PyRes<()> {
+        slf.room.end();
         Ok(())
+    }
+}
+
+impl Roomy for ReadPipe {
+    fn room(&self) -> &Room {
+        &self.room
     }
 }
 
@@ -141,6 +150,9 @@ fn read_ready(slf: Inst<'_, ReadPipe>) -> PyRes<Obj> {
                     driver.drained(slf.fd.get());
                     Ok(())
                 })?;
+            }
+            if count >= USUAL {
+                slf.room.was_full(slf.descriptor());
             }
             let args = [protocol.borrow(), data.borrow()];
             let _none = call::method(names().data_received.borrow(), args)?;

@@ -3,7 +3,8 @@
 //! It watches for readability too, which means that the reader is gone: of pipes and sockets, as
 //! devices say no such thing.
 
-use super::{close_pipe, names};
+use super::room::Room;
+use super::{Roomy, close_pipe, names};
 use crate::event_loop::{LoopBase, Side, unwatch, watch};
 use crate::net::transport::limits::{self, maybe_pause, maybe_resume};
 use crate::net::transport::{self, Life, Queue, Reading, Rest, State, Transport, close, os_error};
@@ -25,6 +26,7 @@ pub(crate) struct WritePipe {
     /// The loop watches for room.
     waits: Cell<bool>,
     queue: Queue,
+    room: Room,
     rest: Rest,
 }
 
@@ -98,7 +100,14 @@ impl Transport for WritePipe {
 
     fn let_go(slf: Inst<'_, Self>) -> PyRes<()> {
         slf.drop_queue();
+        slf.room.end();
         Ok(())
+    }
+}
+
+impl Roomy for WritePipe {
+    fn room(&self) -> &Room {
+        &self.room
     }
 }
 
@@ -199,8 +208,21 @@ fn admit(slf: Inst<'_, WritePipe>, empty: bool) -> PyRes<bool> {
     Ok(true)
 }
 
-/// How much the pipe took; 0 when it is full.
+/// How much the pipe took; less than all when it is full.
 fn write_now(slf: Inst<'_, WritePipe>, bytes: &[u8]) -> Result<usize, Errno> {
+    let sent = write_once(slf, bytes)?;
+    if sent == bytes.len() || !slf.room.was_full(slf.descriptor()) {
+        return Ok(sent);
+    }
+    match write_once(slf, &bytes[sent..]) {
+        Ok(more) => Ok(sent + more),
+        Err(errno) if sent == 0 => Err(errno),
+        // What is left is queued, and its write meets the error.
+        Err(_) => Ok(sent),
+    }
+}
+
+fn write_once(slf: Inst<'_, WritePipe>, bytes: &[u8]) -> Result<usize, Errno> {
     match rustix::io::write(slf.descriptor()?, bytes) {
         Err(Errno::AGAIN | Errno::INTR) => Ok(0),
         result => result,
