@@ -1,9 +1,10 @@
 """Each function of Django's on the inline list was read, in the Django that runs here.
 
 `inline_reviewed.txt` has what was read: a digest of each listed function, or of the whole class of
-a listed method (its other methods are what it calls), without comments and docstrings, and the
-series of Django that have it. A Django with other code fails here until somebody has read that,
-too, and has added its line; what is to be added is in the failure.
+a listed method (its other methods are what it calls), and of the one method that is replaced
+(`rondel.django.hooks`), without comments and docstrings, and the series of Django that have it. A
+Django with other code fails here until somebody has read that, too, and has added its line; what is
+to be added is in the failure.
 """
 
 import json
@@ -29,7 +30,7 @@ from django.conf import settings
 apps = ["auth", "contenttypes", "messages", "sessions"]
 settings.configure(INSTALLED_APPS=[f"django.contrib.{app}" for app in apps])
 django.setup()
-from rondel.django import inlining
+from rondel.django import hooks, inlining
 
 
 def plain(node):
@@ -49,14 +50,20 @@ def plain(node):
     return found
 
 
-found = {}
+def digest(read):
+    tree = ast.parse(textwrap.dedent(inspect.getsource(read)))
+    return hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
+
+
+def named(function):
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+found = {named(hooks.STOCK): digest(hooks.STOCK)}
 for function, _ in inlining._entries():
     owner, dot, _ = function.__qualname__.rpartition(".")
     module = sys.modules[function.__module__]
-    read = getattr(module, owner) if dot else function
-    tree = ast.parse(textwrap.dedent(inspect.getsource(read)))
-    digest = hashlib.sha256(json.dumps(plain(tree)).encode()).hexdigest()[:16]
-    found[f"{function.__module__}.{function.__qualname__}"] = digest
+    found[named(function)] = digest(getattr(module, owner) if dot else function)
 print(json.dumps(found))
 """
 

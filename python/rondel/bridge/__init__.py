@@ -14,6 +14,7 @@ On a loop that is not Rondel's the replaced methods do what asgiref's do.
 import sys
 import threading
 from types import ModuleType
+from typing import Any
 
 from rondel.bridge import _late
 from rondel.bridge.inline import inline, runs_inline
@@ -21,6 +22,7 @@ from rondel.bridge.threads import bridge_pool, set_bridge_pool
 
 __all__ = [
     "bridge_pool",
+    "calls_are_ours",
     "inline",
     "install",
     "installed",
@@ -33,6 +35,9 @@ _lock = threading.Lock()
 # Guarded by `_lock`: whether it is wanted, and the patches while asgiref has them.
 _wanted = False
 _patches: list[tuple[type, str, object, object]] = []
+# asgiref's class and what was put in it, once that has happened.
+_sync_to_async: Any = None
+_native_call: Any = None
 
 
 def install() -> None:
@@ -67,12 +72,19 @@ def installed() -> bool:
         return _wanted
 
 
+def calls_are_ours() -> bool:
+    """Whether ``SyncToAsync.__call__`` is the native one: put there, and replaced by nobody."""
+    return _sync_to_async is not None and _sync_to_async.__call__ is _native_call
+
+
 def _patch(module: ModuleType) -> None:
     from rondel.bridge import calls
 
+    global _sync_to_async, _native_call
     with _lock:
         if not _wanted or _patches:
             return
         for owner, name, ours in calls.replacements(module):
             _patches.append((owner, name, vars(owner)[name], ours))
             setattr(owner, name, ours)
+        _sync_to_async, _native_call = module.SyncToAsync, vars(module.SyncToAsync)["__call__"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from rondel._pool import Pin, ThreadPool
 from rondel.bridge import deadlock, observe
-from rondel.bridge.inline import expelled, runs_inline
+from rondel.bridge.inline import NEEDS_THREAD, attempt
 from rondel.bridge.threads import free_pool, late_pin, only_pin, request_pin
 from rondel.bridge.waits import GateExecutor, sync_wait
 from rondel.loop import EventLoop
@@ -83,16 +83,9 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         __traceback_hide__ = True
         func = self.func
-        watcher = observe.current
-        if runs_inline(func, args, kwargs):
-            try:
-                if watcher is None:
-                    return func(*args, **kwargs)
-                return watcher.inline(func, functools.partial(func, *args, **kwargs))
-            except Exception as error:
-                if not expelled(func, error):
-                    raise
-            # It is made again, on a thread.
+        result = attempt(func, args, kwargs)
+        if result is not NEEDS_THREAD:
+            return result
         loop = asyncio.get_running_loop()
         if not isinstance(loop, EventLoop):
             return await original(self, *args, **kwargs)
@@ -100,6 +93,7 @@ def _sync_call(sync: ModuleType) -> Callable[..., Coroutine[Any, Any, Any]]:
         given = getattr(self, "context", None)
         context = copy_context() if given is None else given
         child: Callable[[], Any] = functools.partial(func, *args, **kwargs)
+        watcher = observe.current
         if watcher is not None:
             child = watcher.hop(func, child)
         enter = functools.partial(_enter, context, restore) if rehomes else context.run

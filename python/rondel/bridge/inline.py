@@ -13,13 +13,19 @@ Threads: reads are of one dictionary, writes replace single items; no lock is ne
 import logging
 import traceback
 from collections.abc import Callable
+from functools import partial
+from inspect import iscoroutinefunction
 from types import MethodType
 from typing import Any, TypeVar, overload
 
+from rondel.bridge import observe
+
 __all__ = [
+    "NEEDS_THREAD",
     "Condition",
     "allow",
     "ask_for_thread",
+    "attempt",
     "expelled",
     "forbid",
     "inline",
@@ -32,6 +38,9 @@ logger = logging.getLogger("rondel.server.inline")
 
 F = TypeVar("F", bound=Callable[..., Any])
 Condition = Callable[..., bool]
+
+# What `attempt` returns if it has returned nothing.
+NEEDS_THREAD: Any = object()
 
 # Functions (not bound methods), and their condition: called as they are, it says whether this call
 # may run inline. None: always.
@@ -50,7 +59,12 @@ def allow(func: Callable[..., Any], when: Condition | None = None) -> None:
 
     A method is given as the function of its class; ``when`` is called with its instance first. An
     override in a subclass is another function, and not listed. One that was forbidden stays so.
+    Raises TypeError for what is not callable and for a coroutine function.
     """
+    if not callable(func):
+        raise TypeError(f"inline() decorates functions, got {func!r}")
+    if iscoroutinefunction(func):
+        raise TypeError(f"{place_of(func)} is a coroutine function: it needs no thread anyway")
     if func not in _forbidden and not _off:
         _listed[func] = when
 
@@ -111,7 +125,7 @@ def inline(func: F | None = None, /, *, when: Condition | None = None) -> Any:
 
     For functions that neither block (no I/O, no locks, no long computation) nor touch the database.
     With ``when``, only calls for which ``when(*args, **kwargs)`` is true. Raises TypeError for what
-    is not callable.
+    is not callable and for a coroutine function, which ``sync_to_async`` refuses.
     """
     if func is None:
 
@@ -120,8 +134,6 @@ def inline(func: F | None = None, /, *, when: Condition | None = None) -> Any:
             return decorated
 
         return decorate
-    if not callable(func):
-        raise TypeError(f"inline() decorates functions, got {func!r}")
     allow(func, when)
     return func
 
@@ -141,3 +153,21 @@ def runs_inline(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     except (KeyError, TypeError):
         # Not listed, or not hashable.
         return False
+
+
+def attempt(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What ``func`` returns if it is listed; ``NEEDS_THREAD`` if this call belongs on a thread.
+
+    Of a listed one that turns out to need a thread, too: it is to be called again there.
+    """
+    if not runs_inline(func, args, kwargs):
+        return NEEDS_THREAD
+    watcher = observe.current
+    try:
+        if watcher is None:
+            return func(*args, **kwargs)
+        return watcher.inline(func, partial(func, *args, **kwargs))
+    except Exception as error:
+        if not expelled(func, error):
+            raise
+    return NEEDS_THREAD

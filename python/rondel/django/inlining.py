@@ -46,7 +46,7 @@ from rondel.bridge.inline import (
     inline,
     runs_inline,
 )
-from rondel.django import leaks
+from rondel.django import hooks, leaks
 
 __all__ = ["close_inline", "inline", "install", "look_on", "send_signal"]
 
@@ -73,15 +73,15 @@ def install() -> None:
     wanted = getattr(settings, "RONDEL_INLINE", ())
     if wanted is None or os.environ.get("RONDEL_NO_INLINE") == "1":
         return
+    hooks.install()
     for func, when in _entries():
         allow(func, when)
     for name in wanted:
         # Not `import_string`: a method is named as `module.Class.method`.
         try:
-            found = pkgutil.resolve_name(name)
-        except (ImportError, AttributeError, ValueError) as error:
+            allow(pkgutil.resolve_name(name))
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"RONDEL_INLINE names {name!r}: {error}") from error
-        allow(found)
 
 
 def look_on() -> None:
