@@ -34,10 +34,7 @@ __all__ = [
 _lock = threading.Lock()
 # Guarded by `_lock`: whether it is wanted, and the patches while asgiref has them.
 _wanted = False
-_patches: list[tuple[type, str, object, object]] = []
-# asgiref's class and what was put in it, once that has happened.
-_sync_to_async: Any = None
-_native_call: Any = None
+_patches: list[tuple[Any, str, object, object]] = []
 
 
 def install() -> None:
@@ -74,17 +71,17 @@ def installed() -> bool:
 
 def calls_are_ours() -> bool:
     """Whether ``SyncToAsync.__call__`` is the native one: put there, and replaced by nobody."""
-    return _sync_to_async is not None and _sync_to_async.__call__ is _native_call
+    # A slice: `uninstall` may be emptying the list in another thread. Its call comes first.
+    put = _patches[:1]
+    return bool(put) and put[0][0].__call__ is put[0][3]
 
 
 def _patch(module: ModuleType) -> None:
     from rondel.bridge import calls
 
-    global _sync_to_async, _native_call
     with _lock:
         if not _wanted or _patches:
             return
         for owner, name, ours in calls.replacements(module):
             _patches.append((owner, name, vars(owner)[name], ours))
             setattr(owner, name, ours)
-        _sync_to_async, _native_call = module.SyncToAsync, vars(module.SyncToAsync)["__call__"]

@@ -26,6 +26,7 @@ __all__ = [
     "allow",
     "ask_for_thread",
     "attempt",
+    "call_here",
     "expelled",
     "forbid",
     "inline",
@@ -39,7 +40,7 @@ logger = logging.getLogger("rondel.server.inline")
 F = TypeVar("F", bound=Callable[..., Any])
 Condition = Callable[..., bool]
 
-# What `attempt` returns if it has returned nothing.
+# What `attempt` and `call_here` return if the call is to be made on a thread.
 NEEDS_THREAD: Any = object()
 
 # Functions (not bound methods), and their condition: called as they are, it says whether this call
@@ -156,12 +157,12 @@ def runs_inline(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 
 def attempt(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``func`` returns if it is listed; ``NEEDS_THREAD`` if this call belongs on a thread.
+    """What ``func`` returns if it is listed; ``NEEDS_THREAD`` if this call belongs on a thread."""
+    return call_here(func, args, kwargs) if runs_inline(func, args, kwargs) else NEEDS_THREAD
 
-    Of a listed one that turns out to need a thread, too: it is to be called again there.
-    """
-    if not runs_inline(func, args, kwargs):
-        return NEEDS_THREAD
+
+def call_here(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a listed function returns; ``NEEDS_THREAD`` if it is to be called again, on a thread."""
     watcher = observe.current
     try:
         if watcher is None:

@@ -1,7 +1,7 @@
 """Middleware of the async chain: hooks of the inline list are called, not bridged.
 
 ``MiddlewareMixin.__acall__`` makes a ``SyncToAsync`` of each hook for each request and awaits its
-call, thirteen times with the default middleware: a seventh of the loop's time for an async view.
+call, twelve times with the default middleware: a seventh of the loop's time for an async view.
 Most of those calls stay on the loop (``inlining``), and are made here as they are. All others go
 through ``sync_to_async`` as before, and so does everything once somebody has replaced
 ``SyncToAsync.__call__``, who wants to see each call.

@@ -24,7 +24,6 @@ import pkgutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -37,12 +36,13 @@ from django.core.handlers import base
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
-from rondel.bridge import observe, stalls
+from rondel.bridge import stalls
 from rondel.bridge.inline import (
+    NEEDS_THREAD,
     Condition,
     allow,
     ask_for_thread,
-    expelled,
+    call_here,
     inline,
     runs_inline,
 )
@@ -256,20 +256,8 @@ def _send_inline(signal: Signal, sender: Any, kwargs: dict[str, Any]) -> list[Ca
     live: Any = signal._live_receivers(sender)
     # From Django 5.0 on: (sync, async); none of the latter is in the list.
     receivers = live[0] if isinstance(live, tuple) else live
-    watcher = observe.current
-    left = []
-    for receiver in receivers:
-        try:
-            if watcher is None:
-                receiver(signal=signal, sender=sender, **kwargs)
-            else:
-                call = partial(receiver, signal=signal, sender=sender, **kwargs)
-                watcher.inline(receiver, call)
-        except Exception as error:
-            if not expelled(receiver, error):
-                raise
-            left.append(receiver)
-    return left
+    given = {"signal": signal, "sender": sender, **kwargs}
+    return [receiver for receiver in receivers if call_here(receiver, (), given) is NEEDS_THREAD]
 
 
 def _send_to(
