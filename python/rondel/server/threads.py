@@ -190,10 +190,10 @@ def prepared(app: ASGIApp, config: Config) -> ASGIApp:
     """
     if not _has_django("django.core.handlers.base"):
         return app
-    from django.urls import get_resolver
+    from rondel.django.ahead import prepare
 
-    with contextlib.suppress(Exception):
-        _ = get_resolver().url_patterns  # imports the URLconf, and with it the views
+    with contextlib.suppress(Exception):  # settings that are wrong: told by whoever needs them
+        prepare()
     if config.hybrid and config.inline and config.tax == "off":
         with contextlib.suppress(Exception):
             return hybrid_of(app, config.root_path) or app
