@@ -60,9 +60,12 @@ dev: $(VENV)/.ready ## a quick build, Python sources in place (edit and run)
 	@echo "building the quick profile: the first time takes a minute or two on two cores"
 	@$(BIN)/maturin develop --profile dev-fast
 
+# The flags of .cargo/config.toml have to hold here too, or the two builds differ in how their code is
+# aligned. A variable of the target's name is added to them; RUSTFLAGS would replace them.
+WITHOUT_FLAGS = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUSTFLAGS
 build-without: $(VENV)/.ready ## a wheel that counts nothing, for bench-inspect, in .venv/without
 	@rm -rf $(VENV)/without
-	@RUSTFLAGS="--cfg rondel_no_counters" CARGO_TARGET_DIR=target/without \
+	@$(WITHOUT_FLAGS)="--cfg rondel_no_counters" CARGO_TARGET_DIR=target/without \
 	    $(BIN)/maturin build --release --interpreter $(BIN)/python --out $(VENV)/without
 
 demo: build ## serve the example Django project on http://127.0.0.1:8000
