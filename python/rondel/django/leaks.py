@@ -15,6 +15,7 @@ It is reported once, with the place where it was opened.
 Debug mode: ``settings.DEBUG``, ``RONDEL_DEBUG=1`` in the environment, or a loop in debug mode.
 """
 
+import functools
 import logging
 import os
 import sys
@@ -26,6 +27,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -48,26 +50,43 @@ def debugging() -> bool:
 
 
 class _Here(threading.local):
-    """The connections that this thread has opened.
+    """The connections that were made for this thread, open or not.
 
     Django's own list takes a microsecond and a half to look through, and is asked after every call.
     A connection that is lent to this thread is not in it: a test's may well be in a transaction.
     """
 
     def __init__(self) -> None:
-        self.opened: list[BaseDatabaseWrapper] = []
+        own = threading.get_ident()
+        self.made: list[BaseDatabaseWrapper] = [
+            connection
+            for connection in connections.all(initialized_only=True)
+            if getattr(connection, "_thread_ident", own) == own
+        ]
 
 
 _here = _Here()
 
 
-def _on_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    if not any(known is connection for known in _here.opened):
-        _here.opened.append(connection)
+def _note_connections() -> None:
+    """Have each connection that a thread gets from ``django.db.connections`` noted as it is made.
+
+    Once per thread and database: a receiver of ``connection_created`` would be called, and have the
+    signal look for receivers, each time that it is opened: each request, with CONN_MAX_AGE 0.
+    """
+    make = connections.create_connection
+
+    @functools.wraps(make)
+    def create_connection(alias: str) -> BaseDatabaseWrapper:
+        known = _here.made  # as it was before, where this thread has none yet
+        made = make(alias)
+        known.append(made)
+        return made
+
+    connections.create_connection = create_connection  # type: ignore[method-assign]
 
 
-# Opened anew, a connection is the same object.
-connection_created.connect(_on_created, dispatch_uid="rondel.django.leaks.opened")
+_note_connections()
 
 
 def end_request(scope: Scope) -> bool:
@@ -76,7 +95,7 @@ def end_request(scope: Scope) -> bool:
     Whether there were any.
     """
     found = False
-    for connection in _here.opened:
+    for connection in _here.made:
         if connection.in_atomic_block or _is_open(connection):
             _abandon(connection, scope)
             found = True
@@ -86,7 +105,7 @@ def end_request(scope: Scope) -> bool:
 def in_transaction() -> bool:
     """Whether this thread has a transaction open, so that nobody else's calls may run here."""
     # A loop: a generator would cost as much again, and this is asked after every call.
-    for connection in _here.opened:  # noqa: SIM110
+    for connection in _here.made:  # noqa: SIM110
         if connection.in_atomic_block or _is_open(connection):
             return True
     return False
@@ -102,8 +121,10 @@ def _is_open(connection: BaseDatabaseWrapper) -> bool:
     if connection.vendor == "sqlite":
         return bool(getattr(raw, "in_transaction", False))
     if connection.vendor == "postgresql":
-        # libpq's: 0 is idle, 4 unknown (the connection is broken).
-        status = getattr(getattr(raw, "info", None), "transaction_status", 0)
+        # libpq's: 0 is idle, 4 unknown (the connection is broken). Of psycopg 3 it can be had
+        # without making an `info`, which takes longer than all else here; psycopg 2 has that alone.
+        told = getattr(raw, "pgconn", None) or getattr(raw, "info", None)
+        status = getattr(told, "transaction_status", 0)
         return int(status) in (1, 2, 3)
     return False
 

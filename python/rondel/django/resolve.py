@@ -6,6 +6,10 @@ of resolving twice, unless something it depends on has changed in between: the U
 the language, where there are routes that differ by it (``i18n_patterns``, translated routes). To
 ask for the language costs as much as to resolve.
 
+Where all that is tried for a path is Django's own (``_may_differ``), the same path leads to the
+same view, and the matches of some paths are remembered: Django tries a site's patterns one after
+the other, for each request anew.
+
 A server can learn from it which paths are a thread's (``learn``), so that such requests need not
 come to the loop at all.
 """
@@ -29,6 +33,10 @@ __all__ = ["Forecast", "Kind"]
 
 # The scope's key for a forecast on its way to `resolve_request`.
 KEY = "rondel.match"
+
+# Paths whose match is remembered: those that are asked for again and again. Each match has a list
+# of all the patterns that were tried before, some 20 KB where a site has 300 routes.
+MOST = 256
 
 Learn = Callable[[str, Iterable[str], bool], object]
 
@@ -66,12 +74,25 @@ def _may_differ(resolver: URLResolver | URLPattern) -> bool:
     return type(resolver) is not URLResolver or any(map(_may_differ, resolver.url_patterns))
 
 
+def _as_new(match: ResolverMatch) -> ResolverMatch:
+    """One that a request may change, as it may change the one that Django makes for it."""
+    new = ResolverMatch.__new__(ResolverMatch)
+    new.__dict__.update(match.__dict__)
+    for name in ("kwargs", "captured_kwargs", "extra_kwargs"):
+        given = getattr(match, name)
+        if given is not None:
+            setattr(new, name, dict(given))
+    return new
+
+
 class Forecast:
     """Resolves paths ahead of the middleware."""
 
     def __init__(self, root_path: str = "") -> None:
         self._root_path = root_path
         self.learn: Learn | None = None
+        # The matches of a resolver, by path. One object, as threads share it.
+        self._known: tuple[URLResolver | None, dict[str, tuple[ResolverMatch, Kind]]] = None, {}
 
     def kind(self, scope: MutableMapping[str, Any], *, teach: bool = False) -> Kind:
         """What will answer this request. A path that leads nowhere is a sync matter: a 404.
@@ -81,19 +102,37 @@ class Forecast:
         path: str = scope["path"]
         path_info = path.removeprefix(script_prefix(scope))
         try:
-            resolver = get_resolver(settings.ROOT_URLCONF)
-            match = resolver.resolve(path_info)
-            language = get_language() if _differs_by_language(resolver) else None
+            match, kind, language = self._resolve(path_info)
         except Exception:
             # A 404, or an error of the URLconf's own: Django meets it again, where it deals with
             # it.
             return Kind.SYNC
         scope[KEY] = (match, path_info, language)
-        kind = Kind.ASYNC if iscoroutinefunction(match.func) else Kind.SYNC
         if teach and self.learn is not None and kind is Kind.SYNC:
             captured = [*match.args, *match.captured_kwargs.values()]  # type: ignore[attr-defined]
             self.learn(path.removeprefix(self._root_path), map(str, captured), True)
         return kind
+
+    def _resolve(self, path_info: str) -> tuple[ResolverMatch, Kind, str | None]:
+        """The match, what its view is, and the language if that makes a difference."""
+        resolver = get_resolver(settings.ROOT_URLCONF)
+        of, known = self._known
+        # `clear_url_caches` and another ROOT_URLCONF make another resolver.
+        if of is not resolver:
+            known = {}
+            self._known = resolver, known
+        found = known.get(path_info)
+        if found is not None:
+            return _as_new(found[0]), found[1], None
+        match = resolver.resolve(path_info)
+        kind = Kind.ASYNC if iscoroutinefunction(match.func) else Kind.SYNC
+        if _differs_by_language(resolver):
+            return match, kind, get_language()
+        if type(match) is ResolverMatch:
+            if len(known) >= MOST:
+                known.clear()
+            known[path_info] = (_as_new(match), kind)
+        return match, kind, None
 
     def learn_below(self, prefix: str, path: str) -> None:
         """The server learns that a thread answers this path, and those like it below ``prefix``."""
