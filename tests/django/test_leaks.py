@@ -15,10 +15,12 @@ from .project_copy import Project, Running, needs_rondel
 pytestmark = needs_rondel
 
 _URLS = """
+import gc
 import threading
 
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 
@@ -55,6 +57,12 @@ def leak(request, how):
 def leak_and_fail(request):
     begin_atomic()
     raise LookupError("on its way")
+
+
+async def wrappers(request):
+    assert connection.vendor == "sqlite"
+    gc.collect()
+    return HttpResponse(sum(isinstance(each, BaseDatabaseWrapper) for each in gc.get_objects()))
 
 
 async def leak_async(request, how):
@@ -114,6 +122,7 @@ def own_thread(request):
 
 
 urlpatterns = [
+    path("wrappers/", wrappers),
     path("sync/<slug:how>/", leak),
     path("async/<slug:how>/", leak_async),
     path("fail/", leak_and_fail),
@@ -199,6 +208,12 @@ def test_views_that_end_their_transactions_are_not_blamed(
         assert client.get("/properly/").text == "done"
         assert state(client) == CLEAN
     assert "left" not in server.log
+
+
+def test_connection_objects_of_past_requests_are_not_kept(client: httpx.Client) -> None:
+    """Each async request has one of its own on the loop, which it never opens."""
+    counts = [int(client.get("/wrappers/").text) for _ in range(20)]
+    assert counts[-1] <= counts[1]
 
 
 def test_in_production_connections_on_other_threads_are_not_looked_at(
