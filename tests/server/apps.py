@@ -147,6 +147,15 @@ async def do_length(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"%d" % len(await read_body(receive)))
 
 
+async def do_received(scope: Any, receive: Any, send: Any) -> None:
+    """Notes each message as it comes, to the body's end or the client's."""
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await note(scope, f"{message['type']} {message.get('body', b'').decode()} {more}")
+
+
 async def do_messages(scope: Any, receive: Any, send: Any) -> None:
     """How the body came: each message's keys, type of body and whether more comes."""
     seen, more = [], True

@@ -9,10 +9,12 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection
+from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    InformationalResponseReceived,
     RemoteSettingsChanged,
     ResponseReceived,
     SettingsAcknowledged,
@@ -30,6 +32,8 @@ class Answer:
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    early: list[tuple[int, list[str]]] = field(default_factory=list)
+    """Statuses of the heads before the response, and their links."""
     body: bytearray = field(default_factory=bytearray)
     trailers: dict[str, str] = field(default_factory=dict)
     ended: bool = False
@@ -119,8 +123,8 @@ class H2Wire:
         both = (RemoteSettingsChanged, SettingsAcknowledged)
         self.until(lambda: all(any(isinstance(e, kind) for e in self.events) for kind in both))
 
-    def reset(self, stream: int) -> None:
-        self.h2.reset_stream(stream)
+    def reset(self, stream: int, code: int = ErrorCodes.NO_ERROR) -> None:
+        self.h2.reset_stream(stream, code)
         self.flush()
 
     def get(self, target: str, **options: Any) -> Answer:
@@ -168,6 +172,10 @@ class H2Wire:
             case ResponseReceived():
                 answer.headers = dict(event.headers or ())
                 answer.status = int(answer.headers[":status"])
+            case InformationalResponseReceived():
+                headers = list(event.headers or ())
+                links = [str(value) for name, value in headers if name == "link"]
+                answer.early.append((int(dict(headers)[":status"]), links))
             case DataReceived():
                 answer.body += event.data or b""
                 if self._open and event.flow_controlled_length and event.stream_id:

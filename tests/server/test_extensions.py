@@ -81,7 +81,7 @@ def test_extensions_are_offered_where_they_work(server: Served) -> None:
         wire.send(b"GET /scope HTTP/1.0\r\n\r\n")
         assert offered(wire.response().body) == PLAIN
     with H2Wire(server.address) as wire2:
-        assert offered(wire2.get("/scope").body) == PLAIN
+        assert offered(wire2.get("/scope").body) == PLAIN | {HINTS}
     with server.secure.connect() as wire:  # type: ignore[attr-defined]
         assert offered(wire.request("/scope").body) == PLAIN | {HINTS, "tls"}
 
@@ -202,23 +202,81 @@ def test_hints_and_100_continue_are_each_told(either: Served, key: str) -> None:
 
 
 def test_clients_that_know_no_hints_get_none(server: Served) -> None:
-    target = say(hint("<a>"), START, BODY)
     with server.connect() as old:
-        old.send(f"GET {target} HTTP/1.0\r\n\r\n".encode())
+        old.send(f"GET {say(hint('<a>'), START, BODY)} HTTP/1.0\r\n\r\n".encode())
         assert old.response().body == b"hello"
-    with H2Wire(server.address) as wire2:
-        assert wire2.get(target).body == b"hello"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_curl_sees_them(server: Served) -> None:
-    ask = ["curl", "-q", "-s", "-i", "--noproxy", "*", server.url + say(hint("<a>"), START, BODY)]
+@pytest.mark.parametrize(
+    ("options", "first", "last"),
+    [
+        ([], b"HTTP/1.1 103 Early Hints\r\n", b"HTTP/1.1 200 OK\r\n"),
+        (["--http2-prior-knowledge"], b"HTTP/2 103 \r\n", b"HTTP/2 200 \r\n"),
+    ],
+    ids=["1", "2"],
+)
+def test_curl_sees_them(server: Served, options: list[str], first: bytes, last: bytes) -> None:
+    target = server.url + say(hint("<a>"), START, BODY)
+    ask = ["curl", "-q", "-s", "-i", "--noproxy", "*", *options, target]
     told = subprocess.run(ask, capture_output=True, timeout=PATIENCE, check=True).stdout
-    assert told.startswith(b"HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert told.startswith(first + b"link: <a>\r\n\r\n" + last)
     assert told.endswith(b"hello")
 
 
-def test_hints_are_off_unless_asked_for() -> None:
+def test_hints_to_http_1_are_off_unless_asked_for() -> None:
     with serving("tests.server.apps:app") as served:
         assert HINTS not in served.json("/scope")["extensions"]
         assert served.get(say(hint("<a>"), START, BODY)).status == 200
+        with H2Wire(served.address) as wire:
+            assert HINTS in json.loads(wire.get("/scope").body)["extensions"]
+            assert wire.get(say(hint("<a>"), START, BODY)).early == [(103, ["<a>"])]
+
+
+# -- the same over HTTP/2 ------------------------------------------------------------------
+
+
+def test_hints_on_a_stream_come_before_the_response_and_at_once(either: Served, key: str) -> None:
+    css, js = "</a.css>; rel=preload; as=style", "</a.js>; rel=preload; as=script"
+    with H2Wire(either.address, either.context and alpn()) as wire:
+        messages = (hint(css, js), "gate", START, hint(css), "gate", hint(js), BODY)
+        answer = wire.answers[stream := wire.open(say(*messages, key=key))]
+        wire.until(lambda: answer.early)
+        assert answer.early == [(103, [css, js])]
+        assert answer.status == 0
+        either.get(f"/release?key={key}")
+        assert wire.answer(stream).body == b"hello"
+        assert answer.early[1:] == [(103, [css]), (103, [js])]
+
+
+@pytest.mark.parametrize(("what", "messages", "seen"), EARLY, ids=[what for what, *_ in EARLY])
+def test_hints_on_a_stream(server: Served, what: str, messages: list[Any], seen: Any) -> None:
+    with H2Wire(server.address) as wire:
+        answer = wire.get(say(*messages))
+        assert [*answer.early, (answer.status, [])] == seen
+        assert wire.get("/hello").body == b"hello"
+
+
+def test_hints_of_streams_stay_with_them(either: Served) -> None:
+    with H2Wire(either.address, either.context and alpn()) as wire:
+        targets = [say(hint(f"<{n}>"), START, BODY) for n in range(20)]
+        answers = [wire.answer(stream) for stream in [wire.open(target) for target in targets]]
+    assert [answer.early for answer in answers] == [[(103, [f"<{n}>"])] for n in range(20)]
+
+
+def test_a_stream_whose_body_waits_is_told_to_go_on(either: Served, key: str) -> None:
+    expects = [("expect", "100-continue")]
+    with H2Wire(either.address, either.context and alpn()) as wire:
+        target = say(hint("<a>"), "read", hint("<b>"), START, BODY, key=key)
+        stream = wire.open(target, "POST", headers=expects, end=False)
+        answer = wire.answers[stream]
+        wire.until(lambda: len(answer.early) == 2)
+        assert answer.early == [(103, ["<a>"]), (100, [])]
+        wire.data(stream, b"body", end=True)
+        assert wire.answer(stream).body == b"hello"
+        assert answer.early[2:] == [(103, ["<b>"])]
+        # Who has sent it, and who is not to, is told nothing.
+        done = wire.get(say("read", START, BODY, key=key), method="POST", headers=expects)
+        unread = wire.get(say(START, BODY), method="POST", headers=expects, end=False)
+        assert (done.early, unread.early) == ([], [])
+    assert either.events(key) == ["body", ""]

@@ -159,6 +159,16 @@ def test_a_stream_that_is_reset_while_it_streams_is_a_disconnect(
     assert wire2.get("/hello").body == b"hello"
 
 
+@pytest.mark.parametrize("code", [ErrorCodes.NO_ERROR, ErrorCodes.CANCEL])
+def test_a_body_that_is_broken_off_does_not_look_whole(
+    server: Served, wire2: H2Wire, key: str, code: ErrorCodes
+) -> None:
+    stream = wire2.open(f"/received?key={key}", "POST", end=False, data=b"part")
+    server.events(key)
+    wire2.reset(stream, code)
+    assert server.events(key, 2) == ["http.request part True", "http.disconnect  False"]
+
+
 def test_a_connection_that_closes_is_a_disconnect_for_all_its_requests(
     server: Served, key: str
 ) -> None:

@@ -46,7 +46,9 @@ pub(crate) struct Shared {
     /// Set where other processes accept from the same sockets.
     pub(crate) turns: Option<Turns>,
     pub(crate) http: http1::Builder,
-    pub(crate) http2: http2::Builder,
+    pub(crate) http2: h2::server::Builder,
+    /// Of responses over HTTP/2; hyper has its own.
+    pub(crate) date: http2::Date,
     pub(crate) scratch: Scratch,
     /// Links by slot; `free` has the vacant ones.
     links: RefCell<Vec<Option<Rc<Link>>>>,
@@ -239,7 +241,7 @@ impl Server {
             http.max_headers(limits.header_count);
         }
         let turns = config.seat.clone().and_then(Turns::join);
-        let http2 = http2::builder(&handle, &config);
+        let http2 = http2::builder(&config);
         Server(Rc::new(Shared {
             turns,
             handle,
@@ -247,6 +249,7 @@ impl Server {
             config,
             http,
             http2,
+            date: http2::Date::default(),
             scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into_boxed_slice())),
             links: RefCell::default(),
             free: RefCell::default(),

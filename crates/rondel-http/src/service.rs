@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::OnceCell;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,7 +72,7 @@ pub enum Problem<'a> {
     /// Accepting fails; it is tried again after a pause.
     Accept(&'a io::Error),
     /// A connection was ended by what its client sent, or by an error of the socket.
-    Connection(&'a ConnInfo, &'a hyper::Error),
+    Connection(&'a ConnInfo, &'a (dyn Error + 'static)),
     /// A file that is part of a response could not be sent as promised; the connection is closed.
     File(&'a ConnInfo, &'a io::Error),
     /// A connection was closed because a deadline passed.

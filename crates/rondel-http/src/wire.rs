@@ -76,6 +76,25 @@ impl Wire {
         }
     }
 
+    /// One read of at most `most` bytes, shown to `take`; 0 is the end.
+    pub(crate) fn poll_recv_most(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Wire::Plain(stream) => {
+                let n = ready!(stream.poll_recv(cx, most, take))?;
+                if n > 0 {
+                    stream.link().read(n);
+                }
+                Poll::Ready(Ok(n))
+            }
+            Wire::Tls(tls) => tls.poll_recv(cx, most, take),
+        }
+    }
+
     /// Reads and drops what comes until the end, at most `budget` bytes.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<()> {
         match self {

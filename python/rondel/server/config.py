@@ -196,7 +196,7 @@ class Config:
         False,
         kinds.flag,
         "application",
-        "offer 103 Early Hints to applications, for clients of HTTP/1.1: behind a proxy that "
+        "offer 103 Early Hints to applications for clients of HTTP/1.1, too: behind a proxy that "
         "passes them on",
     )
     server_header: bool = option(

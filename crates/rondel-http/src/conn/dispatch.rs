@@ -8,13 +8,15 @@ use std::task::{Context, Poll};
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Response, StatusCode, Version};
+use rondel_core::driver::Handle;
 
 use super::link::Link;
-use crate::exchange::{Exchange, Inner};
-use crate::http2::Streams;
+use crate::exchange::{Exchange, Inner, RequestBody};
+use crate::http2::{self, StreamSide, Streams};
 use crate::listener::Role;
 use crate::response::{Aborted, ResponseBody};
 use crate::service::{Limits, Request};
+use crate::ws::Gate;
 
 /// Turns hyper's requests into exchanges.
 pub(crate) struct Dispatch(pub(super) Rc<Link>);
@@ -32,8 +34,34 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Dispatch {
     type Future = Answer;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Answer {
-        let link = &self.0;
         let (head, body) = request.into_parts();
+        self.take_up(head, RequestBody::Message(body), false)
+    }
+}
+
+impl Dispatch {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0.server.handle
+    }
+
+    pub(crate) fn settings(&self) -> &http2::Settings {
+        &self.0.server.config.http2
+    }
+
+    /// Bytes that have come on the connection.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// A request on a connection. `expects`: its client waits for 100, which is ours to send.
+    #[inline]
+    pub(crate) fn take_up(
+        &self,
+        head: hyper::http::request::Parts,
+        body: RequestBody,
+        expects: bool,
+    ) -> Answer {
+        let link = &self.0;
         let exchange = Exchange::new(
             Rc::clone(link),
             head.method == Method::HEAD,
@@ -52,8 +80,8 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Dispatch {
         match link.streams() {
             None => *link.current.borrow_mut() = Some(Rc::clone(&inner)),
             Some(streams) => {
-                if head.method == Method::CONNECT {
-                    inner.is_for_connect();
+                if let Some(stream) = inner.stream() {
+                    stream.begin(head.method == Method::CONNECT, expects);
                 }
                 streams.add(Rc::clone(&inner));
             }
@@ -222,6 +250,26 @@ fn refusal_h2(
 /// The response to come.
 pub(crate) struct Answer(Rc<Inner>);
 
+impl Answer {
+    /// Heads that a stream has to send before it.
+    pub(crate) fn interim(&self) -> Vec<hyper::Response<()>> {
+        self.0
+            .stream()
+            .map_or_else(Vec::new, StreamSide::take_interim)
+    }
+
+    /// Where a stream goes that the response has made a tunnel.
+    pub(crate) fn take_gate(&self) -> Option<Rc<Gate>> {
+        self.0.stream().and_then(StreamSide::take_gate)
+    }
+
+    /// The `Date` of a response that has none; `None` where none is sent.
+    pub(crate) fn date(&self) -> Option<HeaderValue> {
+        let server = &self.0.link().server;
+        server.config.date_header.then(|| server.date.value())
+    }
+}
+
 impl Future for Answer {
     type Output = Result<Response<ResponseBody>, Aborted>;
 
@@ -234,6 +282,10 @@ impl Future for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        if let Some(gate) = self.take_gate() {
+            // The stream was reset before it could be accepted.
+            gate.shut();
+        }
         self.0.dropped_unanswered();
     }
 }

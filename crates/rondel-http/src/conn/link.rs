@@ -24,8 +24,7 @@ use crate::listener::Role;
 use crate::proxy::Forwarded;
 use crate::server::Shared;
 use crate::service::{Address, ConnInfo, Limits, Problem, Request, Service};
-use crate::stream::Scratch;
-use crate::ws::{Offer, Pump, Refusal, Shared as WsShared, examine};
+use crate::ws::{Offer, Refusal, Shared as WsShared, examine};
 
 /// What a server asks of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub(crate) const SLACK: usize = PREFACE.len() + REFUSED.len();
 
 /// What the parts of a connection share.
 pub(crate) struct Link {
-    pub(super) server: Rc<Shared>,
+    pub(crate) server: Rc<Shared>,
     pub(super) info: Rc<ConnInfo>,
     pub(super) role: Role,
     /// The peer is a proxy whose headers are believed.
@@ -249,16 +248,6 @@ impl Link {
 
     pub(crate) fn handle(&self) -> &Handle {
         &self.server.handle
-    }
-
-    /// The server's buffer, of use to whoever is being polled.
-    pub(crate) fn scratch(&self) -> Scratch {
-        Rc::clone(&self.server.scratch)
-    }
-
-    /// hyper is about to upgrade a stream.
-    pub(crate) fn hand_over(&self, pump: Rc<Pump>) {
-        self.server.http2.hand_over(pump);
     }
 
     pub(crate) fn set_unread(&self) {

@@ -36,7 +36,7 @@ use hyper::server::conn::http1;
 use rondel_core::clock;
 use rondel_core::sleep::Sleep;
 
-pub(crate) use dispatch::Dispatch;
+pub(crate) use dispatch::{Answer, Dispatch};
 pub(crate) use end::LINGER;
 pub(crate) use link::{Command, Link, SLACK};
 

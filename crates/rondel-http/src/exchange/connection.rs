@@ -2,11 +2,13 @@
 //! come or the client has gone. The picture and the discipline are the parent's.
 
 use super::{Body, Exchange, Inner, Stage, State, Trailers};
+use crate::conn::Link;
 use crate::file::Piece;
+use crate::http2::StreamSide;
 use crate::outcome::SendError;
 use crate::response::{Aborted, ResponseBody};
 use crate::service::Event;
-use crate::ws::Pump;
+use crate::ws::Gate;
 use http_body::Frame;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, SERVER, TRANSFER_ENCODING,
@@ -42,11 +44,13 @@ impl Inner {
         }
     }
 
-    /// The request is a CONNECT, whose success is no response.
-    pub(crate) fn is_for_connect(&self) {
-        if let Some(stream) = &self.stream {
-            stream.set_connect();
-        }
+    /// What of this is a stream's.
+    pub(crate) fn stream(&self) -> Option<&StreamSide> {
+        self.stream.as_deref()
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Whether body has come since it was asked.
@@ -226,9 +230,6 @@ impl Inner {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let body = if state.bodyless {
-            if let Some(pump) = self.stream.as_ref().and_then(|stream| stream.take_pump()) {
-                self.link.hand_over(pump);
-            }
             let unknown = state.length.is_none() && !state.coded;
             if self.head_request && state.complete && unknown {
                 // What GET would say.
@@ -347,7 +348,7 @@ impl Inner {
 
 impl Exchange {
     /// Answers 101, with which hyper's part of the connection ends; or what a stream of HTTP/2, whose
-    /// bytes are then sent through `pump`, is answered with.
+    /// bytes then go through `gate`, is answered with.
     ///
     /// # Errors
     /// If a response was begun, or the client has gone.
@@ -355,7 +356,7 @@ impl Exchange {
         &self,
         status: StatusCode,
         mut headers: HeaderMap,
-        pump: Option<Rc<Pump>>,
+        gate: Option<Rc<Gate>>,
     ) -> Result<(), SendError> {
         let inner = &*self.0;
         let mut state = inner.state.borrow_mut();
@@ -373,7 +374,7 @@ impl Exchange {
         state.add_header(&mut headers);
         state.stage = Stage::Head(status, None, headers);
         if let Some(stream) = &inner.stream {
-            stream.set_pump(pump);
+            stream.set_gate(gate);
         }
         (state.begun, state.complete, state.bodyless) = (true, true, true);
         Ok(())

@@ -13,8 +13,8 @@
 //! while a hint is due. HTTP/1.1 has one exchange at a time: the next request is taken up when this
 //! response was. What the socket takes only in part is finished before anything else is written.
 //!
-//! A stream of HTTP/2 has no such place: there the head would have to be a frame of h2's, whose
-//! `send_informational` hyper does not pass on (1.12).
+//! On a stream of HTTP/2 such a head is a frame of its own, which its future sends before it looks for the
+//! response (`http2::reply`).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -74,16 +74,19 @@ impl Interim {
 }
 
 impl Exchange {
-    /// Tells the client of links before the response. Nothing happens where that is impossible (HTTP/1.0,
-    /// HTTP/2) or of no use (the response's head was given to the connection, the client has gone).
+    /// Tells the client of links before the response. Nothing happens where that is impossible (HTTP/1.0)
+    /// or of no use (the response's head was given to the connection, the client has gone).
     pub fn hint(&self, links: &[HeaderValue]) {
         let inner = &*self.0;
         let open = {
             let state = inner.state.borrow();
             !(state.begun || state.aborted || state.gone)
         };
-        if links.is_empty() || inner.version != Version::HTTP_11 || !open {
+        if links.is_empty() || inner.version < Version::HTTP_11 || !open {
             return;
+        }
+        if let Some(stream) = &inner.stream {
+            return stream.hint(links);
         }
         let interim = &inner.link.interim;
         let size = links.iter().map(|link| link.len() + 8).sum::<usize>() + HEAD.len() + 2;

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -45,14 +45,64 @@ pub(crate) use interim::Interim;
 use crate::compress::{Coding, Encoder};
 use crate::conn::Link;
 use crate::file::{FilePart, Piece};
-use crate::http2::StreamSide;
+use crate::http2::{StreamSide, Upload};
 use crate::outcome::{BodyPoll, Flow, SendError};
+
+/// What a request's body is read from.
+pub(crate) enum RequestBody {
+    None,
+    Message(Incoming),
+    Stream(Upload),
+}
+
+impl RequestBody {
+    fn is_over(&self) -> bool {
+        match self {
+            RequestBody::None => true,
+            RequestBody::Message(body) => body.is_end_stream(),
+            RequestBody::Stream(body) => body.is_over(),
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self {
+            RequestBody::None => Some(0),
+            RequestBody::Message(body) => body.size_hint().exact(),
+            RequestBody::Stream(body) => body.length(),
+        }
+    }
+
+    /// The next bytes, if they are not its end; trailers are passed over, as ASGI has no place for them.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        match self {
+            RequestBody::None => Poll::Ready(None),
+            RequestBody::Message(body) => loop {
+                let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    Some(Ok(frame)) => frame,
+                    Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
+                    None => return Poll::Ready(None),
+                };
+                match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                    _ => {}
+                }
+            },
+            RequestBody::Stream(body) => {
+                let data = ready!(body.poll_data(cx));
+                Poll::Ready(data.map(|data| data.map_err(|_| Broken)))
+            }
+        }
+    }
+}
+
+/// A body was broken off, or is malformed.
+struct Broken;
 
 /// The request's body.
 enum Body {
     /// There is none, and its end was not handed out yet.
     Empty,
-    Open(Incoming),
+    Open(RequestBody),
     Done,
 }
 
@@ -160,9 +210,9 @@ impl Exchange {
         link: Rc<Link>,
         head_request: bool,
         version: Version,
-        body: Incoming,
+        body: RequestBody,
     ) -> Self {
-        let body = if body.is_end_stream() {
+        let body = if body.is_over() {
             Body::Empty
         } else {
             Body::Open(body)
@@ -219,7 +269,7 @@ impl Exchange {
     /// The body's length, if the request's head says so.
     pub(crate) fn body_length(&self) -> Option<u64> {
         match &self.0.state.borrow().body {
-            Body::Open(incoming) => incoming.size_hint().exact(),
+            Body::Open(body) => body.length(),
             _ => None,
         }
     }
@@ -256,6 +306,12 @@ impl Exchange {
         self.0.tag.get()
     }
 
+    /// The request's.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+
     /// Whether the client has gone (or was turned away for a bad or too large body).
     #[must_use]
     pub fn is_gone(&self) -> bool {
@@ -290,8 +346,8 @@ impl Exchange {
         if state.gone {
             return BodyPoll::Gone;
         }
-        let incoming = match &mut state.body {
-            Body::Open(incoming) => incoming,
+        let body = match &mut state.body {
+            Body::Open(body) => body,
             Body::Done => return BodyPoll::End,
             Body::Empty => {
                 state.body = Body::Done;
@@ -299,30 +355,26 @@ impl Exchange {
             }
         };
         let mut cx = Context::from_waker(inner.body_waker());
-        let data = loop {
-            match Pin::new(&mut *incoming).poll_frame(&mut cx) {
-                Poll::Pending => {
-                    if !std::mem::replace(&mut state.body_wanted, true) {
-                        state.body_wanted_since = clock::coarse();
-                    }
-                    return BodyPoll::Pending;
+        let data = match body.poll_data(&mut cx) {
+            Poll::Pending => {
+                if !std::mem::replace(&mut state.body_wanted, true) {
+                    state.body_wanted_since = clock::coarse();
                 }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => break data,
-                    // Trailers; ASGI has no place for them. The end follows.
-                    Err(_trailers) => {}
-                },
-                Poll::Ready(None) => {
-                    state.body = Body::Done;
-                    return last(Bytes::new());
+                if let Some(stream) = &inner.stream {
+                    stream.body_wanted();
                 }
-                Poll::Ready(Some(Err(_))) => {
-                    // Broken off or malformed: if somebody is still there, 400 tells.
-                    drop(guard);
-                    inner.reject(StatusCode::BAD_REQUEST);
-                    return BodyPoll::Gone;
-                }
+                return BodyPoll::Pending;
+            }
+            Poll::Ready(Some(Ok(data))) => data,
+            Poll::Ready(None) => {
+                state.body = Body::Done;
+                return last(Bytes::new());
+            }
+            Poll::Ready(Some(Err(Broken))) => {
+                // If somebody is still there, 400 tells.
+                drop(guard);
+                inner.reject(StatusCode::BAD_REQUEST);
+                return BodyPoll::Gone;
             }
         };
         state.received += data.len() as u64;
@@ -334,7 +386,7 @@ impl Exchange {
             inner.reject(StatusCode::PAYLOAD_TOO_LARGE);
             return BodyPoll::Gone;
         }
-        if incoming.is_end_stream() {
+        if body.is_over() {
             state.body = Body::Done;
             return last(data);
         }

@@ -1,12 +1,11 @@
 //! The opening handshake: what a request offers, and the headers that answer it.
 
-use hyper::ext::Protocol;
+use h2::ext::Protocol;
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::http::request::Parts;
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, StatusCode, Version};
 use sockudo_ws::deflate::{
     DeflateConfig, DeflateNegotiation, DeflateWindowBits, negotiate_server_deflate,
@@ -29,8 +28,8 @@ pub struct Offer {
     pub subprotocols: Vec<String>,
     /// Over HTTP/1.1: what proves that the request was understood.
     accept: Option<HeaderValue>,
-    /// Over HTTP/2: what becomes of the stream.
-    pub(super) upgrade: Option<OnUpgrade>,
+    /// Over HTTP/2: a stream of the connection becomes one.
+    pub(super) on_stream: bool,
     pub(super) config: WebSockets,
     pub(super) deflate: Option<DeflateNegotiation>,
 }
@@ -54,29 +53,31 @@ impl Refusal {
 /// (RFC 9110, 7.8: a server may ignore `Upgrade`).
 pub(crate) fn examine(head: &Parts, config: &WebSockets) -> Result<Option<Box<Offer>>, Refusal> {
     let headers = &head.headers;
-    let upgrade = extended(head);
+    let on_stream = is_extended(head);
     let asks = head.version == Version::HTTP_11
         && head.method == Method::GET
         && has_token(headers, &UPGRADE, "websocket")
         && has_token(headers, &CONNECTION, "upgrade");
-    if !asks && upgrade.is_none() {
+    if !asks && !on_stream {
         return Ok(None);
     }
     let bad = || Refusal::new(StatusCode::BAD_REQUEST);
     let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
     if (versions.next().map(HeaderValue::as_bytes), versions.next()) != (Some(b"13"), None) {
-        let mut refusal = match &upgrade {
-            None => Refusal::new(StatusCode::UPGRADE_REQUIRED),
+        let mut refusal = if on_stream {
             // HTTP/2 has no `Upgrade`.
-            Some(_) => bad(),
+            bad()
+        } else {
+            Refusal::new(StatusCode::UPGRADE_REQUIRED)
         };
         let ours = HeaderValue::from_static("13");
         refusal.headers.insert(SEC_WEBSOCKET_VERSION, ours);
         return Err(refusal);
     }
-    let accept = match &upgrade {
-        None => Some(accept(headers).ok_or_else(bad)?),
-        Some(_) => None,
+    let accept = if on_stream {
+        None
+    } else {
+        Some(accept(headers).ok_or_else(bad)?)
     };
     let offers = values(headers, &SEC_WEBSOCKET_EXTENSIONS).map_err(|()| bad())?;
     let deflate = if config.deflate {
@@ -95,22 +96,18 @@ pub(crate) fn examine(head: &Parts, config: &WebSockets) -> Result<Option<Box<Of
     Ok(Some(Box::new(Offer {
         subprotocols,
         accept,
-        upgrade,
+        on_stream,
         config: *config,
         deflate,
     })))
 }
 
 /// HTTP/2's extended CONNECT for a WebSocket connection (RFC 8441, 4 and 5).
-fn extended(head: &Parts) -> Option<OnUpgrade> {
-    if head.version != Version::HTTP_2 || head.method != Method::CONNECT {
-        return None;
-    }
-    let protocol = head.extensions.get::<Protocol>()?;
-    if !protocol.as_str().eq_ignore_ascii_case("websocket") {
-        return None;
-    }
-    head.extensions.get::<OnUpgrade>().cloned()
+fn is_extended(head: &Parts) -> bool {
+    let protocol = head.extensions.get::<Protocol>();
+    head.version == Version::HTTP_2
+        && head.method == Method::CONNECT
+        && protocol.is_some_and(|it| it.as_str().eq_ignore_ascii_case("websocket"))
 }
 
 /// What answers the request's key, if that is one.
@@ -130,9 +127,10 @@ impl Offer {
     /// What accepts it.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        match &self.upgrade {
-            None => StatusCode::SWITCHING_PROTOCOLS,
-            Some(_) => StatusCode::OK,
+        if self.on_stream {
+            StatusCode::OK
+        } else {
+            StatusCode::SWITCHING_PROTOCOLS
         }
     }
 
@@ -257,8 +255,6 @@ mod tests {
             .extension(Protocol::from_static(protocol))
             .body(())
             .expect("a request");
-        let upgrade = hyper::upgrade::on(&mut request);
-        request.extensions_mut().insert(upgrade);
         request.into_parts().0
     }
 

@@ -37,7 +37,7 @@ mod tunnel;
 pub(crate) use handshake::{Refusal, examine};
 pub(crate) use session::{End, Session, Transport};
 pub(crate) use socket::Shared;
-pub(crate) use tunnel::{Pump, Tunnel};
+pub(crate) use tunnel::{Gate, Tunnel};
 
 pub use handshake::Offer;
 pub use socket::{Message, WebSocket, WsPoll};

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderValue};
 
-use super::{Close, Offer, Pump, Tunnel};
+use super::{Close, Gate, Offer, Tunnel};
 use crate::conn::Link;
 use crate::exchange::Exchange;
 use crate::outcome::{Flow, SendError};
@@ -79,7 +79,7 @@ pub(super) struct State {
 pub(crate) struct Shared {
     link: Rc<Link>,
     /// Set where it is one stream of several.
-    pump: Option<Rc<Pump>>,
+    gate: Option<Rc<Gate>>,
     /// Names the connection in [`crate::Service::notify`]; 0 once nobody listens.
     tag: Cell<u64>,
     pub(super) deflate: Option<sockudo_ws::deflate::DeflateConfig>,
@@ -89,9 +89,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// Has the session polled.
     pub(crate) fn wake(&self) {
-        match &self.pump {
+        match &self.gate {
             None => self.link.wake(),
-            Some(pump) => pump.wake_tunnel(),
+            Some(gate) => gate.wake_tunnel(),
         }
     }
 
@@ -272,23 +272,23 @@ impl Exchange {
         subprotocol: Option<HeaderValue>,
     ) -> Result<WebSocket, SendError> {
         offer.complete(&mut headers, subprotocol);
-        let pump = offer.upgrade.as_ref().map(|_| Rc::<Pump>::default());
-        self.switch_protocols(offer.status(), headers, pump.clone())?;
+        let gate = offer.on_stream.then(Rc::<Gate>::default);
+        self.switch_protocols(offer.status(), headers, gate.clone())?;
         let link = self.link();
         let shared = Rc::new(Shared {
-            pump: pump.clone(),
+            gate: gate.clone(),
             tag: Cell::new(self.tag()),
             deflate: offer.deflate.as_ref().map(|agreed| agreed.config.clone()),
             state: RefCell::default(),
             link: Rc::clone(link),
         });
-        match (pump, &offer.upgrade) {
-            (Some(pump), Some(upgrade)) => {
+        match gate {
+            Some(gate) => {
                 let (link, shared) = (Rc::clone(link), Rc::clone(&shared));
-                let tunnel = Tunnel::new(link, shared, pump, offer.config, upgrade.clone());
+                let tunnel = Tunnel::new(link, shared, gate, offer.config);
                 self.link().handle().spawn(tunnel);
             }
-            _ => link.set_upgrade(Rc::clone(&shared)),
+            None => link.set_upgrade(Rc::clone(&shared)),
         }
         self.inner().wake();
         Ok(WebSocket(shared))

@@ -1,56 +1,59 @@
 //! A WebSocket connection on a stream of HTTP/2 (RFC 8441).
 //!
 //! ```text
-//!   CONNECT, `:protocol: websocket` ──► Exchange ──accept──► 200, hyper upgrades the stream
+//!   CONNECT, `:protocol: websocket` ──► Exchange ──accept──► 200, by the stream's future
 //!                                                              │
-//!   Tunnel (a future of its own) ──OnUpgrade──► Channel ◄──────┘
+//!   Tunnel (a future of its own) ────── Gate ◄──── the stream ─┘
 //!     Opening ─► Open: Session over Channel ─► Ending: END_STREAM both ways, or a reset
-//!         ▲                                │ bytes, by hyper's own channel of two places
-//!         └──── Pump: wakes, cuts ◄──── hyper's future that sends them (`LoopExecutor` spawns it)
+//!         ▲                                │ bytes, into h2's queue
+//!         └──── Gate: wakes ◄──────────────┘ h2 has written them
 //! ```
 //!
 //! The session, its messages and its deadlines are those of HTTP/1.1; only the bytes take another
 //! way. The stream's flow control is HTTP/2's: what the application does not receive holds the
-//! stream back, and what the client does not take stays with the session.
+//! stream back, and what the client does not take stays with the session, but for [`PART`] bytes: h2's queue
+//! gets more once those are written, and only then does the session count them as sent.
 //!
-//! hyper gives no way to reset a stream that it has upgraded. Its sending future would wait as long as
-//! the connection lasts for a client that takes nothing; hence [`Pump`]: cut, it drops the stream,
-//! which h2 then resets. It also tells the session of a reset by the client that it would only see by
-//! reading, which it does not while the application is behind.
+//! A stream that is over for us keeps its place until the client ends it, too, or has had [`LINGER`] to
+//! do so; then it is reset. A reset by the client ends the session, whether that reads or not.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBuf, Write};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use h2::{Reason, RecvStream, SendStream};
 use rondel_core::clock;
 use rondel_core::driver::Handle;
 use rondel_core::sleep::Sleep;
 
 use super::{Session, Shared, Transport, WebSockets};
 use crate::conn::{LINGER, Link};
-use crate::stream::Scratch;
+use crate::http2::{Out, poll_data};
 
-/// Bytes that are handed to hyper at once: it takes two such parts, holds one, and h2 another.
+/// Bytes that are in h2's queue at most.
 const PART: usize = 16 * 1024;
 
 /// Bytes that a client may still send once all is said.
 const DISCARDED: usize = 1024 * 1024;
 
-/// What a tunnel and hyper's future that sends its bytes have of each other.
+/// What a tunnel is given its stream by, and hears by of what became of its bytes.
 #[derive(Default)]
-pub(crate) struct Pump {
+pub(crate) struct Gate {
     tunnel: RefCell<Option<Waker>>,
-    sender: RefCell<Option<Waker>>,
-    cut: Cell<bool>,
+    stream: RefCell<Option<(SendStream<Out>, RecvStream)>>,
+    /// There is no stream to come.
+    shut: Cell<bool>,
+    /// Bytes that h2 has and has not written.
+    unwritten: Cell<usize>,
+    /// The tunnel waits for that to be none.
+    wanted: Cell<bool>,
 }
 
-impl Pump {
+impl Gate {
     /// Has the tunnel polled.
     pub(crate) fn wake_tunnel(&self) {
         if let Some(waker) = &*self.tunnel.borrow() {
@@ -58,43 +61,76 @@ impl Pump {
         }
     }
 
-    /// Ends the sending future, whatever it still has.
-    fn cut(&self) {
-        self.cut.set(true);
-        if let Some(waker) = &*self.sender.borrow() {
-            waker.wake_by_ref();
+    /// The stream was accepted: it is the tunnel's.
+    pub(crate) fn open(&self, send: SendStream<Out>, receive: RecvStream) {
+        self.stream.replace(Some((send, receive)));
+        self.wake_tunnel();
+    }
+
+    /// The stream was reset before that.
+    pub(crate) fn shut(&self) {
+        self.shut.set(true);
+        self.wake_tunnel();
+    }
+
+    /// h2 gets so many bytes.
+    pub(crate) fn count(&self, n: usize) {
+        self.unwritten.set(self.unwritten.get() + n);
+    }
+
+    /// So many of them are written, or never will be.
+    pub(crate) fn written(&self, n: usize) {
+        let left = self.unwritten.get().saturating_sub(n);
+        self.unwritten.set(left);
+        if left == 0 && self.wanted.take() {
+            self.wake_tunnel();
         }
     }
 
-    /// Drives the sending future until it ends or is cut.
-    pub(crate) async fn drive(self: Rc<Self>, sender: impl Future<Output = ()>) {
-        let mut sender = pin!(sender);
-        poll_fn(|cx| {
-            if self.cut.get() {
-                return Poll::Ready(());
-            }
-            keep(&self.sender, cx);
-            sender.as_mut().poll(cx)
-        })
-        .await;
-        // Which finds the channel closed.
-        self.wake_tunnel();
+    /// Ready when h2 has written all that it has.
+    fn poll_written(&self) -> Poll<()> {
+        if self.unwritten.get() == 0 {
+            return Poll::Ready(());
+        }
+        self.wanted.set(true);
+        Poll::Pending
     }
-}
 
-fn keep(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut known = place.borrow_mut();
-    match &mut *known {
-        Some(known) => known.clone_from(cx.waker()),
-        none => *none = Some(cx.waker().clone()),
+    fn keep(&self, cx: &Context<'_>) {
+        let mut known = self.tunnel.borrow_mut();
+        match &mut *known {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 }
 
 /// The stream's bytes.
 struct Channel {
-    io: Upgraded,
-    scratch: Scratch,
+    send: SendStream<Out>,
+    receive: RecvStream,
+    gate: Rc<Gate>,
     handle: Handle,
+    /// What the client has reset it with.
+    reset: Option<Reason>,
+}
+
+impl Channel {
+    /// Looks whether the client has reset the stream, and is to hear of it.
+    fn look(&mut self, cx: &mut Context<'_>) {
+        if self.reset.is_none()
+            && let Poll::Ready(reset) = self.send.poll_reset(cx)
+        {
+            self.reset = Some(reset.unwrap_or(Reason::CANCEL));
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.reset {
+            None => Ok(()),
+            Some(_) => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
 }
 
 impl Transport for Channel {
@@ -103,11 +139,14 @@ impl Transport for Channel {
         cx: &mut Context<'_>,
         take: impl FnOnce(&[u8]),
     ) -> Poll<io::Result<usize>> {
-        let mut scratch = self.scratch.borrow_mut();
-        let mut buf = ReadBuf::new(&mut scratch);
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf.unfilled()))?;
-        take(buf.filled());
-        Poll::Ready(Ok(buf.filled().len()))
+        match ready!(poll_data(&mut self.receive, cx)) {
+            None => Poll::Ready(Ok(0)),
+            Some(Ok(data)) => {
+                take(&data);
+                Poll::Ready(Ok(data.len()))
+            }
+            Some(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+        }
     }
 
     fn poll_recv_into(
@@ -119,20 +158,23 @@ impl Transport for Channel {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        // Before anything is copied: whether there is a place for it.
         ready!(self.poll_sent(cx))?;
-        let mut scratch = self.scratch.borrow_mut();
-        let mut end = 0;
+        let size = data.iter().map(|slice| slice.len()).sum::<usize>();
+        let mut part = Vec::with_capacity(size.min(PART));
         for slice in data {
-            let n = slice.len().min(PART - end);
-            scratch[end..end + n].copy_from_slice(&slice[..n]);
-            end += n;
+            let room = PART - part.len();
+            part.extend_from_slice(&slice[..slice.len().min(room)]);
         }
-        Pin::new(&mut self.io).poll_write(cx, &scratch[..end])
+        let n = part.len();
+        let part = Out::counted(part.into(), &self.gate);
+        self.send.send_data(part, false).map_err(io::Error::other)?;
+        Poll::Ready(Ok(n))
     }
 
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_sent(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        // The gate has the tunnel's waker.
+        self.gate.poll_written().map(Ok)
     }
 
     fn give_way(&self, cx: &mut Context<'_>) {
@@ -142,7 +184,7 @@ impl Transport for Channel {
 
 enum Stage {
     /// The 200 is on its way.
-    Opening(OnUpgrade),
+    Opening,
     Open(Box<Session>, Channel),
     Ending(Ending),
     Over,
@@ -158,7 +200,9 @@ struct Ending {
 }
 
 impl Ending {
-    fn new(channel: Channel) -> Self {
+    fn new(mut channel: Channel) -> Self {
+        // An error is an end as well.
+        let _over = channel.send.send_data(Out::end(), true);
         Ending {
             channel,
             sent: false,
@@ -169,9 +213,7 @@ impl Ending {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.sent {
-            // An error is an end as well.
-            let io = Pin::new(&mut self.channel.io);
-            self.sent = io.poll_shutdown(cx).is_ready();
+            self.sent = self.channel.poll_sent(cx).is_ready();
         }
         while !self.heard {
             match self.channel.poll_recv(cx, |_| ()) {
@@ -195,7 +237,7 @@ impl Ending {
 pub(crate) struct Tunnel {
     link: Rc<Link>,
     shared: Rc<Shared>,
-    pump: Rc<Pump>,
+    gate: Rc<Gate>,
     config: WebSockets,
     timer: Sleep,
     stage: Stage,
@@ -205,9 +247,8 @@ impl Tunnel {
     pub(crate) fn new(
         link: Rc<Link>,
         shared: Rc<Shared>,
-        pump: Rc<Pump>,
+        gate: Rc<Gate>,
         config: WebSockets,
-        upgrade: OnUpgrade,
     ) -> Self {
         if let Some(streams) = link.streams() {
             streams.add_socket(Rc::clone(&shared));
@@ -216,19 +257,21 @@ impl Tunnel {
             timer: link.handle().sleep_until(clock::now()),
             link,
             shared,
-            pump,
+            gate,
             config,
-            stage: Stage::Opening(upgrade),
+            stage: Stage::Opening,
         }
     }
 
-    fn open(&self, io: Upgraded) -> Stage {
+    fn open(&self, (send, receive): (SendStream<Out>, RecvStream)) -> Stage {
         let limits = self.link.limits();
         let session = Session::new(Rc::clone(&self.shared), &Bytes::new(), self.config, limits);
         let channel = Channel {
-            io,
-            scratch: self.link.scratch(),
+            send,
+            receive,
+            gate: Rc::clone(&self.gate),
             handle: self.link.handle().clone(),
+            reset: None,
         };
         Stage::Open(Box::new(session), channel)
     }
@@ -239,15 +282,19 @@ impl Future for Tunnel {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        keep(&this.pump.tunnel, cx);
+        this.gate.keep(cx);
         loop {
             match &mut this.stage {
-                Stage::Opening(upgrade) => match ready!(Pin::new(upgrade).poll(cx)) {
-                    Ok(io) => this.stage = this.open(io),
-                    // The stream was reset before the 200 could be sent.
-                    Err(_) => this.stage = Stage::Over,
-                },
+                Stage::Opening => {
+                    let stream = this.gate.stream.take();
+                    match stream {
+                        Some(stream) => this.stage = this.open(stream),
+                        None if this.gate.shut.get() => this.stage = Stage::Over,
+                        None => return Poll::Pending,
+                    }
+                }
                 Stage::Open(session, channel) => {
+                    channel.look(cx);
                     if this.link.is_leaving() {
                         session.go_away();
                     }
@@ -264,7 +311,8 @@ impl Future for Tunnel {
                         return Poll::Pending;
                     }
                     if !ending.sent {
-                        this.pump.cut();
+                        // Else h2 would keep it for as long as the connection lasts.
+                        ending.channel.send.send_reset(Reason::CANCEL);
                     }
                     this.stage = Stage::Over;
                 }

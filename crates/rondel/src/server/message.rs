@@ -299,7 +299,7 @@ fn early_hint(
             Ok(())
         })?;
     }
-    if cycle.local()?.door.scopes.offers_hints() {
+    if cycle.local()?.door.scopes.offers_hints(exchange.version()) {
         exchange.hint(&links);
     }
     Ok(())

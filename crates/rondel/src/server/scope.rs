@@ -31,6 +31,7 @@ pub(crate) struct Scopes {
     extensions: Obj,
     /// The same for clients that are not sent 103.
     unhinted: Obj,
+    /// Clients of HTTP/1.1 are sent 103.
     hints: bool,
     websocket_extensions: Obj,
     root_path: String,
@@ -62,7 +63,7 @@ struct Keys {
 }
 
 impl Scopes {
-    /// `hints`: clients of HTTP/1.1 are sent 103.
+    /// `hints`: clients of HTTP/1.1 are sent 103, as those of HTTP/2 are.
     pub(crate) fn new(root_path: String, state: Option<Obj>, hints: bool) -> PyRes<Scopes> {
         let template = value::dict()?;
         let set = |key: &std::ffi::CStr, item: Obj| -> PyRes<()> {
@@ -110,9 +111,7 @@ impl Scopes {
         offer(c"http.response.pathsend")?;
         offer(c"http.response.trailers")?;
         let unhinted = value::dict_copy(extensions.borrow())?;
-        if hints {
-            offer(c"http.response.early_hint")?;
-        }
+        offer(c"http.response.early_hint")?;
         set(c"type", value::intern(c"http")?)?;
         set(c"asgi", asgi)?;
         set(c"http_version", value::intern(c"1.1")?)?;
@@ -164,16 +163,18 @@ impl Scopes {
         })
     }
 
-    /// Whether early hints are offered to anybody.
-    pub(super) fn offers_hints(&self) -> bool {
-        self.hints
+    /// Whether early hints are offered to clients of this version: RFC 8297, 3, has them turned on for those
+    /// of HTTP/1.1, some of which take a 103 for the response.
+    pub(super) fn offers_hints(&self, version: Version) -> bool {
+        version == Version::HTTP_2 || self.hints && version == Version::HTTP_11
     }
 
     /// A request's scope.
     pub(super) fn build(&self, head: &Head, known: &Known) -> PyRes<Obj> {
-        let extensions = match head.version {
-            Version::HTTP_11 => &self.extensions,
-            _ => &self.unhinted,
+        let extensions = if self.offers_hints(head.version) {
+            &self.extensions
+        } else {
+            &self.unhinted
         };
         let scope = self.fill(&self.template, extensions, head, known)?;
         if head.method != Method::GET {
