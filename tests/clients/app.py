@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from tests.server import ws_apps
-from tests.server.apps import note, read_body, respond, start
+from tests.server.apps import gate, note, read_body, respond, start
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -73,3 +73,23 @@ async def do_note(scope: Any, receive: Any, send: Any) -> None:
 async def do_redirect(scope: Any, receive: Any, send: Any) -> None:
     await read_body(receive)
     await respond(send, b"", 307, [(b"location", b"/digest")])
+
+
+async def do_hinted(scope: Any, receive: Any, send: Any) -> None:
+    """A page that tells whether what it hints at was asked for before it came.
+
+    It hints more than once: Chromium passes over a head that comes within the millisecond in which it has
+    sent its request (its net log has the head, and no more of it).
+    """
+    links = [f"</release?{scope['query_string'].decode()}>; rel=preload; as=script".encode()]
+    told = "not followed"
+    for _ in range(100):
+        await send({"type": "http.response.early_hint", "links": links})
+        try:
+            await asyncio.wait_for(gate(scope).wait(), 0.1)
+        except TimeoutError:
+            continue
+        told = "followed"
+        break
+    page = f"<title>{told}</title><link rel=icon href='data:,'>".encode()
+    await respond(send, page, headers=[(b"content-type", b"text/html")])

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn connect(protocol: &'static str, version: &str) -> Parts {
-        let mut request = hyper::Request::builder()
+        let request = hyper::Request::builder()
             .method(Method::CONNECT)
             .version(Version::HTTP_2)
             .uri("https://test/chat")
