@@ -78,8 +78,8 @@ async def do_redirect(scope: Any, receive: Any, send: Any) -> None:
 async def do_hinted(scope: Any, receive: Any, send: Any) -> None:
     """A page that tells whether what it hints at was asked for before it came.
 
-    It hints more than once: Chromium passes over a head that comes within the millisecond in which it has
-    sent its request (its net log has the head, and no more of it).
+    It hints more than once: Chromium passes over a head that comes within the millisecond in which
+    it has sent its request (its net log has the head, and no more of it).
     """
     links = [f"</release?{scope['query_string'].decode()}>; rel=preload; as=script".encode()]
     told = "not followed"
