@@ -159,6 +159,14 @@ def test_a_stream_that_is_reset_while_it_streams_is_a_disconnect(
     assert wire2.get("/hello").body == b"hello"
 
 
+@pytest.mark.parametrize("second", ["4", "5"])
+def test_a_body_of_two_lengths_is_refused(wire2: H2Wire, second: str) -> None:
+    lengths = [("content-length", "4"), ("content-length", second)]
+    stream = wire2.open("/length", "POST", headers=lengths, end=False, data=b"body")
+    assert wire2.answer(stream).status == 400
+    assert wire2.get("/hello").body == b"hello"
+
+
 @pytest.mark.parametrize("code", [ErrorCodes.NO_ERROR, ErrorCodes.CANCEL])
 def test_a_body_that_is_broken_off_does_not_look_whole(
     server: Served, wire2: H2Wire, key: str, code: ErrorCodes

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Response, StatusCode, Version};
 use rondel_core::driver::Handle;
 
@@ -232,6 +232,10 @@ fn refusal_h2(
     }
     if head.method == Method::CONNECT && !websocket {
         return Some(StatusCode::NOT_IMPLEMENTED);
+    }
+    // Two lines of this could differ, and h2 has looked at the first (RFC 9113, 8.1.1).
+    if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Some(StatusCode::BAD_REQUEST);
     }
     // RFC 9113, 8.3.1: one authority, by its pseudo-header field or by Host, or both the same.
     let mut hosts = head.headers.get_all(HOST).iter();

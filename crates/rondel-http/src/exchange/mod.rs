@@ -18,6 +18,7 @@
 //! Discipline: loop's thread only; the state is never borrowed while the service is notified, so
 //! that it may call back.
 
+mod body;
 mod coding;
 mod connection;
 mod interim;
@@ -25,13 +26,10 @@ mod interim;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
     CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SERVER, TRANSFER_ENCODING,
@@ -39,64 +37,16 @@ use hyper::header::{
 use hyper::{StatusCode, Version};
 use rondel_core::clock;
 
+use body::Broken;
+pub(crate) use body::RequestBody;
 use coding::Offer;
 pub(crate) use interim::Interim;
 
 use crate::compress::{Coding, Encoder};
 use crate::conn::Link;
 use crate::file::{FilePart, Piece};
-use crate::http2::{StreamSide, Upload};
+use crate::http2::StreamSide;
 use crate::outcome::{BodyPoll, Flow, SendError};
-
-/// What a request's body is read from.
-pub(crate) enum RequestBody {
-    None,
-    Message(Incoming),
-    Stream(Upload),
-}
-
-impl RequestBody {
-    fn is_over(&self) -> bool {
-        match self {
-            RequestBody::None => true,
-            RequestBody::Message(body) => body.is_end_stream(),
-            RequestBody::Stream(body) => body.is_over(),
-        }
-    }
-
-    fn length(&self) -> Option<u64> {
-        match self {
-            RequestBody::None => Some(0),
-            RequestBody::Message(body) => body.size_hint().exact(),
-            RequestBody::Stream(body) => body.length(),
-        }
-    }
-
-    /// The next bytes, if they are not its end; trailers are passed over, as ASGI has no place for them.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        match self {
-            RequestBody::None => Poll::Ready(None),
-            RequestBody::Message(body) => loop {
-                let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                    Some(Ok(frame)) => frame,
-                    Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
-                    None => return Poll::Ready(None),
-                };
-                match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
-                    _ => {}
-                }
-            },
-            RequestBody::Stream(body) => {
-                let data = ready!(body.poll_data(cx));
-                Poll::Ready(data.map(|data| data.map_err(|_| Broken)))
-            }
-        }
-    }
-}
-
-/// A body was broken off, or is malformed.
-struct Broken;
 
 /// The request's body.
 enum Body {
