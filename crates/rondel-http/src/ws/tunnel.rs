@@ -34,8 +34,8 @@ use super::{Session, Shared, Transport, WebSockets};
 use crate::conn::{LINGER, Link};
 use crate::http2::{Out, poll_data};
 
-/// Bytes that are in h2's queue at most.
-const PART: usize = 16 * 1024;
+/// Bytes that are in h2's queue at most; it has frames of 16 KiB made of them, and writes them in one go.
+const PART: usize = 64 * 1024;
 
 /// Bytes that a client may still send once all is said.
 const DISCARDED: usize = 1024 * 1024;
