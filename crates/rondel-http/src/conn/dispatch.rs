@@ -233,7 +233,7 @@ fn refusal_h2(
     if head.method == Method::CONNECT && !websocket {
         return Some(StatusCode::NOT_IMPLEMENTED);
     }
-    // Two lines of this could differ, and h2 has looked at the first (RFC 9113, 8.1.1).
+    // As of HTTP/1.1 (RFC 9110, 8.6); lines that differ, h2 has refused.
     if head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Some(StatusCode::BAD_REQUEST);
     }
