@@ -58,6 +58,7 @@ mod stream;
 pub mod target;
 pub mod tls;
 mod turns;
+mod waker;
 mod wire;
 pub mod ws;
 

@@ -24,6 +24,7 @@ use crate::listener::Role;
 use crate::proxy::Forwarded;
 use crate::server::Shared;
 use crate::service::{Address, ConnInfo, Limits, Problem, Request, Service};
+use crate::waker::keep;
 use crate::ws::{Offer, Refusal, Shared as WsShared, examine};
 
 /// What a server asks of a connection.
@@ -55,7 +56,7 @@ pub(crate) const SLACK: usize = PREFACE.len() + REFUSED.len();
 
 /// What the parts of a connection share.
 pub(crate) struct Link {
-    pub(crate) server: Rc<Shared>,
+    pub(super) server: Rc<Shared>,
     pub(super) info: Rc<ConnInfo>,
     pub(super) role: Role,
     /// The peer is a proxy whose headers are believed.
@@ -390,11 +391,7 @@ impl Link {
     }
 
     pub(super) fn set_waker(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        keep(&mut self.waker.borrow_mut(), waker);
     }
 
     pub(super) fn deliver_body(&self) {

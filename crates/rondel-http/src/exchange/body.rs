@@ -1,4 +1,5 @@
-//! What a request's body is read from: a message of HTTP/1, or a stream of HTTP/2.
+//! What a request's body is read from: a message of HTTP/1, or a stream of HTTP/2. How long a body is said
+//! to be.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 
 use crate::http2::Upload;
 
@@ -61,3 +63,13 @@ impl RequestBody {
 
 /// A body was broken off, or is malformed.
 pub(super) struct Broken;
+
+/// `content-length`: digits alone.
+pub(crate) fn parse_length(value: &HeaderValue) -> Option<u64> {
+    let text = value.as_bytes();
+    // `str::parse` would take a leading plus sign.
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

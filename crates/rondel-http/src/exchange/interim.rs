@@ -13,8 +13,8 @@
 //! while a hint is due. HTTP/1.1 has one exchange at a time: the next request is taken up when this
 //! response was. What the socket takes only in part is finished before anything else is written.
 //!
-//! On a stream of HTTP/2 such a head is a frame of its own, which its future sends before it looks for the
-//! response (`http2::reply`).
+//! On a stream of HTTP/2 such a head is a frame of its own, which its future sends before the response
+//! (`http2::reply`).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -29,7 +29,7 @@ use super::Exchange;
 const HEAD: &[u8] = b"HTTP/1.1 103 Early Hints\r\n";
 
 /// Bytes that wait for a client that takes nothing; further hints are left out.
-const MOST: usize = 16 * 1024;
+pub(crate) const MOST_INTERIM: usize = 16 * 1024;
 
 /// What a connection has to write before the response.
 #[derive(Default)]
@@ -85,13 +85,13 @@ impl Exchange {
         if links.is_empty() || inner.version < Version::HTTP_11 || !open {
             return;
         }
+        let size = links.iter().map(|link| link.len() + 8).sum::<usize>() + HEAD.len() + 2;
         if let Some(stream) = &inner.stream {
-            return stream.hint(links);
+            return stream.hint(links, size);
         }
         let interim = &inner.link.interim;
-        let size = links.iter().map(|link| link.len() + 8).sum::<usize>() + HEAD.len() + 2;
         let mut bytes = interim.bytes.borrow_mut();
-        if bytes.len() + size > MOST {
+        if bytes.len() + size > MOST_INTERIM {
             return;
         }
         bytes.extend_from_slice(HEAD);

@@ -38,9 +38,9 @@ use hyper::{StatusCode, Version};
 use rondel_core::clock;
 
 use body::Broken;
-pub(crate) use body::RequestBody;
+pub(crate) use body::{RequestBody, parse_length};
 use coding::Offer;
-pub(crate) use interim::Interim;
+pub(crate) use interim::{Interim, MOST_INTERIM};
 
 use crate::compress::{Coding, Encoder};
 use crate::conn::Link;
@@ -588,13 +588,4 @@ impl fmt::Debug for Exchange {
 
 fn last(data: Bytes) -> BodyPoll {
     BodyPoll::Chunk { data, more: false }
-}
-
-fn parse_length(value: &HeaderValue) -> Option<u64> {
-    let text = value.as_bytes();
-    // `str::parse` would take a leading plus sign.
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

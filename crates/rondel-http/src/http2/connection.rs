@@ -18,7 +18,7 @@ use super::io::Primed;
 use super::reply::{Out, Reply};
 use super::{Failure, Settings, Upload};
 use crate::conn::Dispatch;
-use crate::exchange::RequestBody;
+use crate::exchange::{RequestBody, parse_length};
 use crate::wire::Wire;
 
 enum Stage {
@@ -119,8 +119,8 @@ fn take_up(dispatch: &Dispatch, request: Request<RecvStream>, mut respond: SendR
 /// The length that a request's head gives its body. One that is no number, h2 has refused.
 fn length(headers: &HeaderMap) -> Option<u64> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next()?.to_str().ok()?.parse().ok();
-    lengths.next().is_none().then_some(length).flatten()
+    let length = parse_length(lengths.next()?);
+    lengths.next().map_or(length, |_second| None)
 }
 
 /// Whether the client is still there: it is asked when nothing was heard of it for long.

@@ -147,13 +147,15 @@ impl Reply {
         if let Some(date) = answer.date() {
             head.headers.entry(DATE).or_insert(date);
         }
-        if let (Some(gate), Some(_)) = (answer.take_gate(), &tunnel) {
+        if let Some(gate) = answer.take_gate()
+            && let Some(receive) = tunnel.take()
+        {
             let sent = self
                 .respond
                 .send_response(Response::from_parts(head, ()), false);
-            match (sent, tunnel.take()) {
-                (Ok(send), Some(receive)) => gate.open(send, receive),
-                _ => gate.shut(),
+            match sent {
+                Ok(send) => gate.open(send, receive),
+                Err(_) => gate.shut(),
             }
             return Poll::Ready(Over);
         }

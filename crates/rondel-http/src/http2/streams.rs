@@ -14,12 +14,10 @@ use hyper::{Response, StatusCode};
 use rondel_core::driver::Handle;
 
 use super::{BURST, TAKEN_BACK};
-use crate::exchange::Inner;
+use crate::exchange::{Inner, MOST_INTERIM};
 use crate::service::Limits;
+use crate::waker::keep;
 use crate::ws::{Gate, Shared as Socket};
-
-/// Bytes of heads before the response that wait for the stream to be polled; further ones are left out.
-const MOST: usize = 16 * 1024;
 
 /// The exchanges that are open on a connection, and the WebSocket connections that some have become.
 pub(crate) struct Streams {
@@ -136,15 +134,8 @@ impl Streams {
     pub(crate) fn begin_poll(&self, waker: &Waker) {
         self.burst.set(BURST);
         self.news.polled.store(true, Ordering::Relaxed);
-        let mut known = self
-            .news
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        let known = self.news.waker.lock();
+        keep(&mut known.unwrap_or_else(PoisonError::into_inner), waker);
     }
 
     /// It was polled: tells of the bodies that have come.
@@ -235,11 +226,11 @@ impl StreamSide {
         }
     }
 
-    /// Links that the client is to hear of before the response.
-    pub(crate) fn hint(&self, links: &[HeaderValue]) {
-        let size = links.iter().map(HeaderValue::len).sum::<usize>();
+    /// Links that the client is to hear of before the response, in a head of so many bytes; left out if
+    /// too many wait.
+    pub(crate) fn hint(&self, links: &[HeaderValue], size: usize) {
         let bytes = self.interim_bytes.get() + size;
-        if bytes > MOST {
+        if bytes > MOST_INTERIM {
             return;
         }
         self.interim_bytes.set(bytes);
@@ -277,11 +268,7 @@ impl StreamSide {
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        match &mut *known {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        keep(&mut self.waker.borrow_mut(), waker);
     }
 
     /// Has the stream polled.

@@ -33,6 +33,7 @@ use rondel_core::sleep::Sleep;
 use super::{Session, Shared, Transport, WebSockets};
 use crate::conn::{LINGER, Link};
 use crate::http2::{Out, poll_data};
+use crate::waker::keep;
 
 /// Bytes that are in h2's queue at most; it has frames of 16 KiB made of them, and writes them in one go.
 const PART: usize = 64 * 1024;
@@ -97,11 +98,7 @@ impl Gate {
     }
 
     fn keep(&self, cx: &Context<'_>) {
-        let mut known = self.tunnel.borrow_mut();
-        match &mut *known {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        keep(&mut self.tunnel.borrow_mut(), cx.waker());
     }
 }
 
