@@ -1,14 +1,17 @@
 """What Django leaves to a process's first requests, done before there are any.
 
-With ``--preload`` workers are forks of one process: what is imported and built there is shared by
-all, and the first requests of a worker don't wait for it. Nothing here runs a view, opens a
-connection or asks a service; what fails is left as it was, to fail where it is told: in the first
-request that wants it.
+The first requests don't wait for it, and what is imported and built here is set aside from garbage
+collections with the rest of the application (``rondel.server.heap``); with ``--preload``, where
+workers are forks of one process, all share it. Nothing here runs a view, opens a connection or asks
+a service; what fails is left as it was, to fail where it is told: in the first request that wants
+it. A URLconf that can't be imported is told here as well: requests may have another error for it,
+when a second import of it stumbles over what the first one has left.
 
 One thread; the application has been imported, so Django is set up.
 """
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,11 +28,13 @@ from django.utils.translation import gettext
 
 __all__ = ["prepare"]
 
+logger = logging.getLogger("rondel.server")
+
 
 def prepare() -> None:
     """Import the project's views, and of Django what its settings name and its queries need."""
     steps: tuple[Callable[[], object], ...] = (
-        lambda: get_resolver().url_patterns,  # imports the URLconf, and with it the views
+        _import_urls,
         lambda: get_resolver().reverse_dict,  # the names that `reverse` finds
         _make_template_engines,
         lambda: gettext("yes"),  # the catalogue of LANGUAGE_CODE
@@ -44,6 +49,20 @@ def prepare() -> None:
     for name in _named():
         with contextlib.suppress(Exception):
             import_string(name)
+
+
+def _import_urls() -> None:
+    """The URLconf, and with it the views."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return  # middleware may answer everything
+    try:
+        _ = get_resolver().url_patterns
+    except Exception:
+        logger.warning(
+            "the URLconf %s can't be imported, as requests will find",
+            settings.ROOT_URLCONF,
+            exc_info=True,
+        )
 
 
 def _make_template_engines() -> None:

@@ -323,6 +323,12 @@ class Config:
         "process",
         "import the application once and fork the workers from it: they share its memory",
     )
+    gc_freeze: bool = option(
+        True,
+        kinds.flag,
+        "process",
+        "garbage collections leave alone what is there when serving starts: they are shorter",
+    )
     start_timeout: float = option(
         300.0, kinds.seconds, "process", "for a worker to import the application and be ready"
     )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rondel import _stall_log
-from rondel.server import logs
+from rondel.server import heap, logs
 from rondel.server.beats import Beats
 from rondel.server.config import ASGIApp, Config
 from rondel.server.health import HealthPort
@@ -47,7 +47,8 @@ class Server:
 
     ``listeners`` may be bound beforehand, to learn early that a port is taken. ``on_ready`` is
     called by ``run`` in place of the banner. ``stuck`` is told why this process should be replaced,
-    from any thread.
+    from any thread. ``alone``: this process does nothing but serve, so its garbage collector may be
+    told what stays (``heap``).
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class Server:
         shared: tuple[int, int, int] | None = None,
         stuck: Callable[[str], object] | None = None,
         tickets: Tickets | None = None,
+        alone: bool = False,
     ) -> None:
+        self._freezes = alone and config is not None and config.gc_freeze and not config.reload
+        self._frozen = False
         self._tickets = tickets
         self._shared = shared
         self._stuck = stuck
@@ -109,6 +113,9 @@ class Server:
             if config.metrics is not None:
                 self._metrics = Metrics(self._shared)
             self._beats = beats = Beats(self._shared)
+            if self._freezes:
+                heap.set_aside()
+                self._frozen = True
             if config.health_port is not None and self._shared is None:
                 self._health = HealthPort(config, lambda: [(1, beats.read(0))])
             limits = config.limits
@@ -243,6 +250,9 @@ class Server:
             self._listeners.close()
         if self._metrics is not None:
             self._metrics.close()
+        if self._frozen:
+            self._frozen = False
+            heap.take_back()
         logs.flush_access()
 
     def _banner(self) -> str:

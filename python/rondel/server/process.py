@@ -17,6 +17,7 @@ from rondel.server import logs, page, target
 from rondel.server.config import ASGIApp, Config
 from rondel.server.lifecycle import Server
 from rondel.server.sockets import listeners_of
+from rondel.server.threads import prepared
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -52,7 +53,8 @@ def run_process(
                 app = target.load(app, factory=factory, interface=config.interface)
             else:
                 app = target.adapt(app, config.name, config.interface)
-            status = runner.run(Server(app, config, listeners=listeners).run())
+            app = prepared(app, config)
+            status = runner.run(Server(app, config, listeners=listeners, alone=True).run())
             if stopped is not None:
                 stopped(status)
             return status

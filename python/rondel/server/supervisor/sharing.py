@@ -20,10 +20,14 @@ from rondel import _rondel
 __all__ = ["settle"]
 
 
-def settle() -> None:
-    """Have what is there stay shared for long. No other thread may run."""
+def settle(*, freeze: bool = True) -> None:
+    """Have what is there stay shared for long. No other thread may run.
+
+    Without ``freeze`` the forks' collections look at it, and take pages of their own by that.
+    """
     gc.collect()
     if sys.version_info < (3, 12):
         sys._clear_type_cache()
     _rondel._fill_holes()
-    gc.freeze()
+    if freeze:
+        gc.freeze()

@@ -72,7 +72,7 @@ def _load(spec: Spec) -> Any:
     django = sys.modules.get("django.db")
     if django is not None:
         django.connections.close_all()
-    settle()
+    settle(freeze=spec.config.gc_freeze)
     return app
 
 

@@ -29,6 +29,7 @@ from rondel.server.sockets import Listeners
 from rondel.server.supervisor import recycling
 from rondel.server.supervisor.channel import WORKERS, Channel
 from rondel.server.target import Application
+from rondel.server.threads import prepared
 from rondel.server.tls import Tickets
 
 __all__ = ["Spec", "end_fork", "main", "no_input", "run", "serve", "tell_failure"]
@@ -138,7 +139,7 @@ def _serve(spec: Spec, app: Any) -> int:
     with Runner() as runner:
         loop = runner.get_loop()
         if app is None:
-            app = spec.load()
+            app = prepared(spec.load(), config)
         worker = _Worker(spec, loop)
         listeners = Listeners(spec.sockets, spec.url, redirects=spec.redirects)
         shared = (spec.ledger, WORKERS, (spec.number - 1) % WORKERS)
@@ -150,6 +151,7 @@ def _serve(spec: Spec, app: Any) -> int:
             shared=shared,
             stuck=lambda why: spec.channel.send("stuck", why=why),
             tickets=spec.tickets,
+            alone=True,
         )
         worker.watch(server)
         status = runner.run(server.run())
