@@ -60,3 +60,33 @@ def test_the_first_requests_import_nothing_more_of_the_project_or_of_what_settin
     statuses, imported = _first_requests(database, "as Django does it")
     assert statuses == [200, 302]
     assert {"shelf.urls", "django.db.models.sql.compiler"} <= {*imported}
+
+
+_BROKEN_URLS = """
+import sys
+
+import django
+from django.conf import settings
+
+settings.configure(ROOT_URLCONF="broken", SECRET_KEY="x")
+django.setup()
+from rondel.django.ahead import prepare
+
+prepare()
+print("prepared", "broken" in sys.modules)
+"""
+
+
+def test_a_urlconf_that_cannot_be_imported_is_told_and_left_to_the_requests(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    (tmp_path / "program.py").write_text(_BROKEN_URLS)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stdout == "prepared False\n", done.stderr
+    assert "the URLconf broken can't be imported" in done.stderr
+    assert "No module named 'no_such_module'" in done.stderr

@@ -1,5 +1,6 @@
 """What is there when a server starts is out of the garbage collector's reach while it serves."""
 
+import gc
 import json
 import signal
 import urllib.request
@@ -43,24 +44,33 @@ async def app(scope, receive, send):
         gc.collect()
     else:
         kept["request"] = Loop("kept by a request")
-    answer = json.dumps({name: seen(one) for name, one in kept.items()}).encode()
+    told = {name: seen(one) for name, one in kept.items()}
+    answer = json.dumps(told | {"full after": gc.get_threshold()[2]}).encode()
     headers = [(b"content-length", b"%d" % len(answer))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
 """
 
 
+AS_PYTHON_HAS_IT = {
+    "import": True,
+    "startup": True,
+    "request": True,
+    "full after": gc.get_threshold()[2],
+}
+
+
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[Process, str]]:
-    (folder / "site_app.py").write_text(APPLICATION)
+def serving(folder: Path, *options: str, text: str = APPLICATION) -> Iterator[tuple[Process, str]]:
+    (folder / "site_app.py").write_text(text)
     command = [*RONDEL, "serve", "site_app:app", "--port", "0", *options]
     with running(command, folder, PYTHONDONTWRITEBYTECODE="1") as process:
         yield process, process.wait_for(r" serving \S+ on (\S+) \(")[1]
 
 
-def ask(url: str) -> dict[str, bool]:
+def ask(url: str) -> dict[str, int]:
     with urllib.request.urlopen(url, timeout=30) as answer:
-        told: dict[str, bool] = json.load(answer)
+        told: dict[str, int] = json.load(answer)
         return told
 
 
@@ -76,23 +86,30 @@ def test_collections_leave_alone_what_is_there_at_the_start(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     with serving(tmp_path, *options) as (_, url):
-        assert ask(url) == {"import": False, "startup": False, "request": True}
+        told = {"import": False, "startup": False, "request": True, "full after": 2}
+        assert ask(url) == told
 
 
 @SERVED
 def test_collections_look_at_all_of_it_if_so_told(tmp_path: Path, options: tuple[str, ...]) -> None:
     with serving(tmp_path, *options, "--no-gc-freeze") as (_, url):
-        assert ask(url) == {"import": True, "startup": True, "request": True}
+        assert ask(url) == AS_PYTHON_HAS_IT
 
 
 def test_nothing_is_set_aside_while_the_code_is_watched(tmp_path: Path) -> None:
     with serving(tmp_path, "--reload") as (_, url):
-        assert ask(url) == {"import": True, "startup": True, "request": True}
+        assert ask(url) == AS_PYTHON_HAS_IT
+
+
+def test_an_application_that_has_chosen_thresholds_keeps_them(tmp_path: Path) -> None:
+    chosen = APPLICATION + "\ngc.set_threshold(900, 9, 7)\n"
+    with serving(tmp_path, text=chosen) as (_, url):
+        assert ask(url)["full after"] == 7
 
 
 def test_what_is_dropped_meanwhile_is_freed_at_the_end(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, url):
-        assert ask(f"{url}/drop") == {}
+        assert ask(f"{url}/drop") == {"full after": 2}
         process.wait_for("freed request")
         process.signal(signal.SIGTERM)
         errors = process.end().errors
@@ -141,9 +158,11 @@ async def asked_to_stop(scope, receive, send):
 
     await app(scope, hear, say)
 
+thresholds = gc.get_threshold()
 print(rondel.server.serve(asked_to_stop, port=0))
 print(gc.get_freeze_count(), seen(kept["import"]), seen(kept["startup"]))
+print(gc.get_threshold() == thresholds)
 """
     (tmp_path / "program.py").write_text(script)
     got = call([RONDEL[0], "program.py"], tmp_path)
-    assert got.output == "False False\n0\n0 True True\n", got.errors
+    assert got.output == "False False\n0\n0 True True\nTrue\n", got.errors

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rondel import _stall_log
-from rondel.server import heap, logs
+from rondel.server import logs
 from rondel.server.beats import Beats
 from rondel.server.config import ASGIApp, Config
 from rondel.server.health import HealthPort
+from rondel.server.heap import SetAside
 from rondel.server.lifespan import Lifespan
 from rondel.server.metrics import Metrics
 from rondel.server.native import NativeServer, start_server
@@ -64,7 +65,7 @@ class Server:
         alone: bool = False,
     ) -> None:
         self._freezes = alone and config is not None and config.gc_freeze and not config.reload
-        self._frozen = False
+        self._set_aside: SetAside | None = None
         self._tickets = tickets
         self._shared = shared
         self._stuck = stuck
@@ -114,8 +115,7 @@ class Server:
                 self._metrics = Metrics(self._shared)
             self._beats = beats = Beats(self._shared)
             if self._freezes:
-                heap.set_aside()
-                self._frozen = True
+                self._set_aside = SetAside()
             if config.health_port is not None and self._shared is None:
                 self._health = HealthPort(config, lambda: [(1, beats.read(0))])
             limits = config.limits
@@ -250,9 +250,9 @@ class Server:
             self._listeners.close()
         if self._metrics is not None:
             self._metrics.close()
-        if self._frozen:
-            self._frozen = False
-            heap.take_back()
+        if self._set_aside is not None:
+            self._set_aside.take_back()
+            self._set_aside = None
         logs.flush_access()
 
     def _banner(self) -> str:
