@@ -8,9 +8,9 @@
  * Content-Length or in chunks.  With PHRASE each response, head or body, has to contain it.
  *
  * With RATE there are so many requests per second, each due at its own time whether or not earlier
- * ones are answered, and each on the connection that has been idle longest.  Then the median and the
- * 99th percentile of the latencies are printed, too, in µs: from when a request was due, so that a
- * server that stops for a while pays for all that should have come meanwhile.
+ * ones are answered, and each on the connection that has been idle longest.  Then the median, the
+ * 99th and the 99.9th percentile of the latencies are printed, too, in µs: from when a request was
+ * due, so that a server that stops for a while pays for all that should have come meanwhile.
  *
  * In C because it must outrun the servers: it is their CPU time that is measured, and a server
  * that waits for its load pays a poll and a wake-up per request instead of one per batch.
@@ -410,7 +410,7 @@ main(int count, char **words)
         return 0;
     }
     double *latencies = keep_pace(rate);
-    printf("%.6f %.1f %.1f\n", now() - start, latencies[requests / 2] * 1e6,
-           latencies[requests * 99 / 100] * 1e6);
+    printf("%.6f %.1f %.1f %.1f\n", now() - start, latencies[requests / 2] * 1e6,
+           latencies[requests * 99 / 100] * 1e6, latencies[requests * 999 / 1000] * 1e6);
     return 0;
 }

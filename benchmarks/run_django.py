@@ -49,6 +49,7 @@ examples:
   run_django.py --rss --example       the same of the example project
   run_django.py --example             each page of the example project, beside uvicorn (10 minutes)
   run_django.py --example --only books --only where --rounds 1
+  run_django.py --example --latency   the slowest answers of three pages, beside uvicorn (6 minutes)
   run_django.py --rondel-wheel dist/rondel-....whl --check
   run_django.py --check-file benchmarks/results/django-latest.json
 
@@ -114,6 +115,8 @@ def parse() -> argparse.Namespace:
     add("--rss", action="store_true", help="memory after 10^4 and after 10^5 requests instead")
     add("--example", action="store_true", help="the example project's pages instead, on SQLite, "
         "with the threads that servers have by default")  # fmt: skip
+    add("--latency", action="store_true", help="with --example: the 99th and the 99.9th percentile "
+        "of answers' times, at a pace that all can bear")  # fmt: skip
     add("--check", action="store_true", help="compare with limits.toml; exit status 1 if missed")
     add("--check-file", type=Path, metavar="JSON", help="compare saved figures; measure nothing")
     options = parser.parse_args()
@@ -125,6 +128,8 @@ def parse() -> argparse.Namespace:
             parser.error(f"no such peer: {', '.join(sorted(unknown))}")
     if options.rss and options.threads and len(options.threads) > 1:
         parser.error("--rss takes one number of --threads")
+    if options.latency and (options.rss or not options.example):
+        parser.error("--latency is about the pages of --example, and not with --rss")
     if options.example:
         if options.threads or options.conn_max_age or options.db == "postgres":
             parser.error("--example takes no --threads, --conn-max-age and no PostgreSQL")
@@ -174,7 +179,7 @@ def main() -> int:
 
 def prefix(options: argparse.Namespace) -> str:
     """What the names of the written files begin with."""
-    parts = ["example"] * options.example + ["rss"] * options.rss
+    parts = ["example"] * options.example + ["rss"] * options.rss + ["latency"] * options.latency
     return "-".join(["django", *parts, ""])
 
 
@@ -213,7 +218,10 @@ def run_example(options: argparse.Namespace) -> Run:
             example.rss(environment, names, site, only, counts, rounds=rounds, results=run)
             return run
         fewer = QUICK_FEWER if options.quick else 1
-        example.run(environment, names, site, only, rounds=options.rounds, fewer=fewer, results=run)
+        measure_pages = example.latency if options.latency else example.run
+        measure_pages(
+            environment, names, site, only, rounds=options.rounds, fewer=fewer, results=run
+        )
     return run
 
 

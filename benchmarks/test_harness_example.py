@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import run_django
 from harness.django import example, report
-from harness.environment import BENCHMARKS, Environment, SetupError
+from harness.environment import BENCHMARKS, Environment, SetupError, build_load
 from harness.figures import Figures, Run
 from harness.limits import check
 from harness.process import ServerError
-from harness.traffic import verify
+from harness.traffic import TURNS, verify
 
 LISTS = """
 import json, django
@@ -101,6 +101,23 @@ def test_each_case_is_answered_rightly_by_a_server_with_its_own_database(
     assert site.database.read_bytes() == before
 
 
+def test_the_slowest_answers_are_those_of_requests_at_a_pace(
+    here: Environment, site: example.Example, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not (here.bin / "rondel").exists():
+        pytest.skip("Rondel's command is not installed here")
+    monkeypatch.setattr(Environment, "helpers", tmp_path)
+    build_load(here)
+    run = Run({"date": "2000-01-01", "interpreter": "CPython 3.11.0"}, {})
+    example.latency(here, ["rondel"], site, {"api-books"}, rounds=1, fewer=50, results=run)
+    titles = [section.title for section in report.sections(run)]
+    assert [title for title in titles if "99.9th percentile" in title]
+    parts = (run.parts[part].values["api-books"]["rondel"] for part in (example.P99, example.P999))
+    p99, p999 = parts
+    assert len(p99) == len(p999) == TURNS
+    assert all(0 < early <= late for early, late in zip(p99, p999, strict=True))
+
+
 def run_of(cpu: float, rate: float, wall: float) -> Run:
     """Rondel's figures, of a case each; uvicorn's are 100."""
     run = Run({"date": "2000-01-01", "interpreter": "CPython 3.11.0"}, {})
@@ -167,6 +184,8 @@ def test_only_a_run_of_all_pages_may_be_published(
         ("--example --peers gunicorn", "--example needs ASGI: gunicorn"),
         ("--example --only query_sync", "no case of --example: query_sync"),
         ("--only books", "only a case of --example: books"),
+        ("--latency", "--latency is about the pages of --example"),
+        ("--example --rss --latency", "not with --rss"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

@@ -28,7 +28,7 @@ from harness.django import measure, servers
 from harness.environment import BENCHMARKS, CHECKOUT, Environment, SetupError, progress
 from harness.figures import Figures, Run
 from harness.process import Starter, running
-from harness.traffic import HttpCase, Sink, measure_case, start
+from harness.traffic import HttpCase, Server, Sink, measure_case, run_load, start, take_turns
 
 SOURCE = CHECKOUT / "examples" / "django_site"
 SIGN_IN = BENCHMARKS / "django" / "sign_in.py"
@@ -36,6 +36,7 @@ ALLOWED = ("rondel", "uvicorn", "granian-asgi")
 """Streams need ASGI."""
 
 CPU, RATE, WALL = "example-cpu", "example-rate", "example-wall"
+P99, P999 = "example-p99", "example-p999"
 TOKEN = "t" * 32
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=limit"
@@ -164,6 +165,11 @@ RSS_CASES = ("upload", "book-async", "admin-books", "static", "stream")
 """Whose memory is measured: a sync view, an async one, a template page that needs a session and its
 user (two queries more), a file, a stream."""
 
+LATENCY_CASES = ("book", "books-async", "api-books")
+"""Whose latency is measured: a sync view, an async one, one without a template."""
+PACE, PACED = 120, 1500
+"""Requests per second, a third of what the slowest server bears here; requests of one turn."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -273,3 +279,42 @@ def rss(
             starter = partial(example.served, environment, name)
             what = f"example, round {number + 1} of {rounds}"
             measure.grown(environment, name, starter, requests, counts, figures, what)
+
+
+def latency(
+    environment: Environment,
+    names: list[str],
+    example: Example,
+    only: set[str],
+    *,
+    rounds: int,
+    fewer: int,
+    results: Run,
+) -> None:
+    """The 99th and the 99.9th percentile of `LATENCY_CASES`, or `only`, in µs, servers in turn."""
+    p99, p999 = (results.parts.setdefault(part, Figures("median")) for part in (P99, P999))
+    sink = Sink(p99, p999)
+    cases = [case for case in CASES if case.name in (only or LATENCY_CASES)]
+    starters: dict[str, Starter] = {
+        name: partial(example.served, environment, name) for name in names
+    }
+    for number in range(rounds):
+        begin = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            there = start(stack, starters, [case.name for case in cases], sink)
+            for case in cases:
+                request = case.request(example.cookie)
+                count = max(request.connections, PACED // fewer)
+
+                def turn(
+                    server: Server, first: bool, request: HttpCase = request, count: int = count
+                ) -> None:
+                    if first:
+                        request.verify(environment, server.port)
+                    told = run_load(environment, request, server.port, count, "-r", str(PACE))
+                    if not first:
+                        p99.add(request.name, server.name, [told[2]])
+                        p999.add(request.name, server.name, [told[3]])
+
+                take_turns(case.name, there, sink, turn)
+        progress(f"round {number + 1} of {rounds}: {time.monotonic() - begin:.0f} s")

@@ -47,6 +47,16 @@ EXAMPLE_TABLES = (
         0,
         "Below 1 Rondel answers sooner.",
     ),
+    *(
+        (
+            part,
+            f"µs until the answer, {which} percentile, {example.PACE} requests per second",
+            "µs",
+            0,
+            "From when a request was due. Below 1 Rondel answers sooner.",
+        )
+        for part, which in ((example.P99, "99th"), (example.P999, "99.9th"))
+    ),
 )
 
 
