@@ -49,7 +49,7 @@ examples:
   run_django.py --rss --example       the same of the example project
   run_django.py --example             each page of the example project, beside uvicorn (10 minutes)
   run_django.py --example --only books --only where --rounds 1
-  run_django.py --example --latency   the slowest answers of three pages, beside uvicorn (6 minutes)
+  run_django.py --example --latency   the slowest answers of three pages, beside uvicorn (5 minutes)
   run_django.py --rondel-wheel dist/rondel-....whl --check
   run_django.py --check-file benchmarks/results/django-latest.json
 
@@ -110,7 +110,7 @@ def parse() -> argparse.Namespace:
     add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
     add("--upgrade", action="store_true", help="bring Django and peers to their newest versions")
     add("--rounds", type=int, metavar="N",
-        help=f"default: {ROUNDS}; with --quick or --rss {QUICK_ROUNDS}")  # fmt: skip
+        help=f"default: {ROUNDS}; with --quick, --rss or --latency {QUICK_ROUNDS}")  # fmt: skip
     add("--quick", action="store_true", help="a third of the requests (with --rss a tenth)")
     add("--rss", action="store_true", help="memory after 10^4 and after 10^5 requests instead")
     add("--example", action="store_true", help="the example project's pages instead, on SQLite, "
@@ -158,7 +158,7 @@ def main() -> int:
         options.db, options.peers = "sqlite", options.peers or ({"uvicorn"} - alone)
     one = options.quick or options.rss
     options.threads = options.threads or (THREADS[:1] if one else THREADS)
-    options.rounds = options.rounds or (QUICK_ROUNDS if one else ROUNDS)
+    options.rounds = options.rounds or (QUICK_ROUNDS if one or options.latency else ROUNDS)
     options.db = options.db or "all"
     try:
         run = run_example(options) if options.example else run_all(options)
