@@ -367,9 +367,12 @@ def test_the_setting_names_functions_and_methods(project: Project) -> None:
 @pytest.mark.parametrize(
     "name", ["nothing.of.this", "shelf.models.Nothing", "shelf.models.Book.no"]
 )
-def test_a_name_that_is_not_there_is_refused(project: Project, name: str) -> None:
+@pytest.mark.parametrize("options", [(), ("--workers", "1", "--preload")], ids=["one", "preload"])
+def test_a_name_that_is_not_there_is_refused(
+    project: Project, name: str, options: tuple[str, ...]
+) -> None:
     project.settings(f"RONDEL_INLINE = [{name!r}]")
-    status, said = project.manage("serve", "--port", "0")
+    status, said = project.manage("serve", "--port", "0", *options)
     assert status != 0
     assert f"the project's settings: RONDEL_INLINE names {name!r}" in said
     assert "Traceback" not in said

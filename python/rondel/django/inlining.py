@@ -55,16 +55,20 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _lock = threading.Lock()
 _installed = False
+# What is wrong with the setting: told to each who asks, as who asks first may do without.
+_refused: str | None = None
 
 
 def install() -> None:
     """List Django's functions and the project's. Calling it again changes nothing.
 
-    Raises ImproperlyConfigured for a RONDEL_INLINE that names what is not there.
+    Raises ImproperlyConfigured for a RONDEL_INLINE that names what is not there, each time.
     """
-    global _installed
+    global _installed, _refused
     with _lock:
         if _installed:
+            if _refused is not None:
+                raise ImproperlyConfigured(_refused)
             return
         _installed = True
     ask_for_thread(SynchronousOnlyOperation)
@@ -81,7 +85,8 @@ def install() -> None:
         try:
             allow(pkgutil.resolve_name(name))
         except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise ImproperlyConfigured(f"RONDEL_INLINE names {name!r}: {error}") from error
+            _refused = f"RONDEL_INLINE names {name!r}: {error}"
+            raise ImproperlyConfigured(_refused) from error
 
 
 def look_on() -> None:
