@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -28,7 +28,8 @@ from harness.django import measure, servers
 from harness.environment import BENCHMARKS, CHECKOUT, Environment, SetupError, progress
 from harness.figures import Figures, Run
 from harness.process import Starter, running
-from harness.traffic import HttpCase, Server, Sink, measure_case, run_load, start, take_turns
+from harness.serving.load import PacedCase
+from harness.traffic import TURNS, HttpCase, Server, Sink, measure_case, start
 
 SOURCE = CHECKOUT / "examples" / "django_site"
 SIGN_IN = BENCHMARKS / "django" / "sign_in.py"
@@ -245,19 +246,35 @@ def run(
         results.parts.setdefault(part, Figures("median")) for part in (CPU, RATE, WALL)
     )
     cases = [case for case in CASES if not only or case.name in only]
-    starters: dict[str, Starter] = {
-        name: partial(example.served, environment, name) for name in names
-    }
+    everything = Sink(cpu, rate, wall)
     for number in range(rounds):
-        begin = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            everything = Sink(cpu, rate, wall)
-            there = start(stack, starters, [case.name for case in cases], everything)
+        what = f"round {number + 1} of {rounds}"
+        with started(environment, names, example, cases, everything, what) as there:
             for case in cases:
                 sink = Sink(cpu, wall=wall) if case.sleeps else Sink(cpu, rate)
                 requests = dict.fromkeys(names, case.request(example.cookie))
                 measure_case(environment, case.name, requests, there, fewer=fewer, sink=sink)
-        progress(f"round {number + 1} of {rounds}: {time.monotonic() - begin:.0f} s")
+
+
+@contextlib.contextmanager
+def started(
+    environment: Environment,
+    names: list[str],
+    example: Example,
+    cases: list[ExampleCase],
+    sink: Sink,
+    what: str,
+) -> Iterator[list[Server]]:
+    """The servers of one round; one that does not start fails in all cases. Says how long it
+    took, `what` being the round.
+    """
+    starters: dict[str, Starter] = {
+        name: partial(example.served, environment, name) for name in names
+    }
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        yield start(stack, starters, [case.name for case in cases], sink)
+    progress(f"{what}: {time.monotonic() - begin:.0f} s")
 
 
 def rss(
@@ -293,28 +310,10 @@ def latency(
 ) -> None:
     """The 99th and the 99.9th percentile of `LATENCY_CASES`, or `only`, in µs, servers in turn."""
     p99, p999 = (results.parts.setdefault(part, Figures("median")) for part in (P99, P999))
-    sink = Sink(p99, p999)
     cases = [case for case in CASES if case.name in (only or LATENCY_CASES)]
-    starters: dict[str, Starter] = {
-        name: partial(example.served, environment, name) for name in names
-    }
     for number in range(rounds):
-        begin = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            there = start(stack, starters, [case.name for case in cases], sink)
+        what = f"round {number + 1} of {rounds}"
+        with started(environment, names, example, cases, Sink(p99, p999), what) as there:
             for case in cases:
-                request = case.request(example.cookie)
-                count = max(request.connections, PACED // fewer)
-
-                def turn(
-                    server: Server, first: bool, request: HttpCase = request, count: int = count
-                ) -> None:
-                    if first:
-                        request.verify(environment, server.port)
-                    told = run_load(environment, request, server.port, count, "-r", str(PACE))
-                    if not first:
-                        p99.add(request.name, server.name, [told[2]])
-                        p999.add(request.name, server.name, [told[3]])
-
-                take_turns(case.name, there, sink, turn)
-        progress(f"round {number + 1} of {rounds}: {time.monotonic() - begin:.0f} s")
+                request = replace(case.request(example.cookie), requests=PACED * TURNS)
+                PacedCase(request, PACE).measure(environment, there, p99, fewer=fewer, slowest=p999)

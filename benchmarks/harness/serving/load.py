@@ -174,9 +174,17 @@ class PacedCase:
         return self.request.title
 
     def measure(
-        self, environment: Environment, servers: list[Server], figures: Figures, *, fewer: int
+        self,
+        environment: Environment,
+        servers: list[Server],
+        figures: Figures,
+        *,
+        fewer: int,
+        slowest: Figures | None = None,
     ) -> None:
-        """The 99th percentile of the latency of each server, in µs, in turns."""
+        """The 99th percentile of the latency of each server, in µs, in turns; the 99.9th into
+        `slowest`.
+        """
         count = self.request.at_a_time(fewer)
 
         def turn(server: Server, first: bool) -> None:
@@ -186,5 +194,7 @@ class PacedCase:
             told = run_load(environment, self.request, server.port, count, *options)
             if not first:
                 figures.add(self.name, server.name, [told[2]])
+                if slowest is not None:
+                    slowest.add(self.name, server.name, [told[3]])
 
-        take_turns(self.name, servers, Sink(figures), turn)
+        take_turns(self.name, servers, Sink(figures, slowest), turn)

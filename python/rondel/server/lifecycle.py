@@ -64,7 +64,7 @@ class Server:
         tickets: Tickets | None = None,
         alone: bool = False,
     ) -> None:
-        self._freezes = alone and config is not None and config.gc_freeze and not config.reload
+        self._alone = alone
         self._set_aside: SetAside | None = None
         self._tickets = tickets
         self._shared = shared
@@ -114,7 +114,7 @@ class Server:
             if config.metrics is not None:
                 self._metrics = Metrics(self._shared)
             self._beats = beats = Beats(self._shared)
-            if self._freezes:
+            if self._alone and config.gc_freeze and not config.reload:
                 self._set_aside = SetAside()
             if config.health_port is not None and self._shared is None:
                 self._health = HealthPort(config, lambda: [(1, beats.read(0))])
