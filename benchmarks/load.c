@@ -320,6 +320,22 @@ by_size(const void *one, const void *other)
     return (a > b) - (a < b);
 }
 
+/* Rings when it is `when`, in seconds of the monotonic clock.  Not before: a tick that came some
+ * microseconds early found nothing due, and the request began with the next one's tick. */
+static void
+ring_at(int timer, double when)
+{
+    struct itimerspec at = {.it_value = {.tv_sec = (time_t)when}};
+    at.it_value.tv_nsec = (long)((when - (double)at.it_value.tv_sec) * 1e9) + 1000;
+    if (at.it_value.tv_nsec > 999999999) {
+        at.it_value.tv_sec++;
+        at.it_value.tv_nsec -= 1000000000;
+    }
+    if (timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL) < 0) {
+        fail("set-up: %s", strerror(errno));
+    }
+}
+
 /* Gives the latencies in order, in seconds. */
 static double *
 keep_pace(double rate)
@@ -330,13 +346,10 @@ keep_pace(double rate)
     for (long i = 0; i < connections && idle != NULL; i++) {
         idle[i] = &all[i];
     }
-    long tick = (long)(1e9 / rate);
-    struct itimerspec every = {{tick / 1000000000, tick % 1000000000}, {0, 1}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (latencies == NULL || idle == NULL || timer < 0
-        || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event) < 0
-        || timerfd_settime(timer, 0, &every, NULL) < 0) {
+        || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event) < 0) {
         fail("set-up: %s", strerror(errno));
     }
     double start = now();
@@ -347,6 +360,9 @@ keep_pace(double rate)
             idling--;
             connection->due = start + (double)begun / rate;
             begin_request(connection);
+        }
+        if (begun < requests && idling > 0) {
+            ring_at(timer, start + (double)begun / rate);
         }
         struct epoll_event events[256];
         int ready = epoll_wait(poller, events, 256, -1);
