@@ -106,6 +106,8 @@ def parse() -> argparse.Namespace:
         f"(default: {','.join(map(str, THREADS))}; --quick, --rss: {THREADS[0]})")  # fmt: skip
     add("--conn-max-age", type=int, default=0, metavar="S", help="Django's CONN_MAX_AGE "
         "(default: 0, as Django has it: a connection per request)")  # fmt: skip
+    add("--pool", type=int, default=0, metavar="N", help="take PostgreSQL's connections from "
+        "psycopg's pool, N at most (Django from 5.1 on), instead of one per request")  # fmt: skip
     add("--no-rondel", action="store_true", help="measure the peers alone")
     add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
     add("--upgrade", action="store_true", help="bring Django and peers to their newest versions")
@@ -126,6 +128,10 @@ def parse() -> argparse.Namespace:
         options.peers = set(options.peers.split(","))
         if unknown := options.peers - {*servers.SERVERS}:
             parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    if options.pool < 0:
+        parser.error("--pool takes the number of connections")
+    if options.pool and (options.conn_max_age or options.db != "postgres"):
+        parser.error("--pool is for --db postgres, and without --conn-max-age: Django refuses both")
     if options.rss and options.threads and len(options.threads) > 1:
         parser.error("--rss takes one number of --threads")
     if options.latency and (options.rss or not options.example):
@@ -299,6 +305,7 @@ def prepared(
             folder=folder,
             cluster=found if name == "postgres" and isinstance(found, Cluster) else None,
             conn_max_age=options.conn_max_age,
+            pool=options.pool,
         )
         for name in names
     ]
@@ -324,6 +331,8 @@ def about(
     if isinstance(found, Cluster):
         head["PostgreSQL"] = f"{found.version}, psycopg {environment.packages['psycopg']}, a socket"
     head["CONN_MAX_AGE"] = str(options.conn_max_age)
+    if options.pool:
+        head["pool"] = f"psycopg's, {options.pool} connections at most"
     if environment.rondel and not servers.rondel_takes_threads(environment):
         head["Rondel's threads"] = "asgiref's, one per request: this build has no --threads"
     return head

@@ -151,6 +151,19 @@ def test_servers_get_the_same_threads_and_their_own_interface(server: str) -> No
     assert all(title for title in SITES.values())
 
 
+@pytest.mark.parametrize(
+    "words", [["--pool", "4"], ["--db", "postgres", "--pool", "4", "--conn-max-age", "60"]]
+)
+def test_a_pool_is_for_postgresql_and_excludes_a_maximum_age(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run_django.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_django.parse()
+    assert ended.value.code == 2
+    assert "--pool is for --db postgres, and without --conn-max-age" in capsys.readouterr().err
+
+
 def test_only_a_run_of_everything_may_be_published(monkeypatch: pytest.MonkeyPatch) -> None:
     for words, published in (
         ([], True),
@@ -162,6 +175,7 @@ def test_only_a_run_of_everything_may_be_published(monkeypatch: pytest.MonkeyPat
         (["--peers", "uvicorn"], False),
         (["--threads", "4"], False),
         (["--conn-max-age", "60"], False),
+        (["--db", "postgres", "--pool", "4"], False),
         (["--no-rondel"], False),
     ):
         monkeypatch.setattr(sys, "argv", ["run_django.py", *words])

@@ -34,7 +34,7 @@ PEERS = ("uvloop", "rloop", "uvicorn", "httptools", "granian")
 
 DJANGO_PEERS = (
     "django",
-    "psycopg[binary]",
+    "psycopg[binary,pool]",
     "uvloop",
     "uvicorn",
     "httptools",

@@ -40,6 +40,7 @@ def prepare(
     folder: Path,
     cluster: Cluster | None,
     conn_max_age: int,
+    pool: int = 0,
 ) -> Site:
     """Makes the tables in a file in `folder`, or in the cluster, and asks each page once."""
     variables = environment.variables() | {
@@ -49,6 +50,7 @@ def prepare(
         "BENCH_DATABASE": "postgres" if cluster else "sqlite",
         "BENCH_DATABASE_AT": str(cluster.folder if cluster else folder / f"{name}.sqlite3"),
         "BENCH_CONN_MAX_AGE": str(conn_max_age),
+        "BENCH_POOL": str(pool),
     }
     cases = [case for case in CASES if case.belongs_to(name) and (not only or case.name in only)]
     paths = {path for case in cases for path in (case.path, case.wsgi_path)}

@@ -28,7 +28,8 @@ class Postgres:
 
     def settings_for(self, application: str, **more: Any) -> dict[str, Any]:
         """The same for a server whose connections can be told from all others."""
-        return {**self.settings, "OPTIONS": {"application_name": application}, **more}
+        options = {"application_name": application, **more.pop("OPTIONS", {})}
+        return {**self.settings, "OPTIONS": options, **more}
 
     @contextlib.contextmanager
     def connection(self, database: str | None = None) -> Iterator[Any]:

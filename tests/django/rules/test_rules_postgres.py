@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import django
 import pytest
 
 from tests.django.site_server import until
@@ -26,8 +27,10 @@ def connected(serve: Serve, postgres: Postgres) -> Connected:
     """A server on PostgreSQL with these settings, and the name that its connections bear."""
 
     def make(**more: Any) -> Site:
-        application = "rules-" + "-".join(f"{key}={value}" for key, value in more.items()).lower()
-        profile = Profile(links(*CHAIN), database=postgres.settings_for(application, **more))
+        named = {**more, "OPTIONS": "+".join(more.get("OPTIONS", {}))}
+        application = "rules-" + "-".join(f"{key}={value}" for key, value in named.items()).lower()
+        settings = postgres.settings_for(application, **more)
+        profile = Profile(links(*CHAIN), database=settings)
         return serve(profile), application
 
     return make
@@ -95,6 +98,22 @@ def test_load_is_answered_and_leaves_no_transaction_open(
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda _: site.get(f"/{view}/backend/"), range(40)))
     assert {answer.status_code for answer in answers} == {200}
+    assert postgres.idle_in_transaction(application) == 0
+
+
+@pytest.mark.skipif(django.VERSION < (5, 1), reason="Django has pools from 5.1 on")
+@each_view
+def test_connections_of_a_pool_go_back_to_it_after_the_request(
+    connected: Connected, postgres: Postgres, view: str
+) -> None:
+    """Fewer of them than threads: a request that kept one would let others wait until they fail."""
+    pytest.importorskip("psycopg_pool", reason="psycopg's pool is not installed")
+    pool = {"min_size": 1, "max_size": THREADS - 1, "timeout": 10}
+    site, application = connected(CONN_MAX_AGE=0, OPTIONS={"pool": pool})
+    with ThreadPoolExecutor(24) as clients:
+        answers = list(clients.map(lambda _: site.get(f"/{view}/backend/"), range(120)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert 1 <= len(postgres.backends(application)) <= THREADS - 1
     assert postgres.idle_in_transaction(application) == 0
 
 
