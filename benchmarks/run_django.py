@@ -107,7 +107,7 @@ def parse() -> argparse.Namespace:
     add("--conn-max-age", type=int, default=0, metavar="S", help="Django's CONN_MAX_AGE "
         "(default: 0, as Django has it: a connection per request)")  # fmt: skip
     add("--pool", type=int, default=0, metavar="N", help="take PostgreSQL's connections from "
-        "psycopg's pool, N at most (Django from 5.1 on), instead of one per request")  # fmt: skip
+        "psycopg's pool of N (Django from 5.1 on), instead of one per request")  # fmt: skip
     add("--no-rondel", action="store_true", help="measure the peers alone")
     add("--rondel-wheel", type=Path, metavar="PATH", help="install this wheel, build none")
     add("--upgrade", action="store_true", help="bring Django and peers to their newest versions")
@@ -332,7 +332,7 @@ def about(
         head["PostgreSQL"] = f"{found.version}, psycopg {environment.packages['psycopg']}, a socket"
     head["CONN_MAX_AGE"] = str(options.conn_max_age)
     if options.pool:
-        head["pool"] = f"psycopg's, {options.pool} connections at most"
+        head["pool"] = f"psycopg's, {options.pool} connections"
     if environment.rondel and not servers.rondel_takes_threads(environment):
         head["Rondel's threads"] = "asgiref's, one per request: this build has no --threads"
     return head

@@ -66,10 +66,11 @@ def test_a_wrong_answer_ends_the_preparation(
         project.prepare(here, "sqlite", set(), folder=tmp_path, cluster=None, conn_max_age=0)
 
 
+@pytest.mark.parametrize("pool", [0, 1])
 def test_a_private_cluster_serves_the_project_and_is_gone_afterwards(
-    here: Environment, tmp_path: Path
+    here: Environment, tmp_path: Path, pool: int
 ) -> None:
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg_pool" if pool else "psycopg")
     try:
         postgres.programs()
     except postgres.PostgresError as error:
@@ -77,7 +78,7 @@ def test_a_private_cluster_serves_the_project_and_is_gone_afterwards(
     with postgres.cluster() as cluster:
         number = int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0])
         site = project.prepare(
-            here, "postgres", {"page"}, folder=tmp_path, cluster=cluster, conn_max_age=0
+            here, "postgres", {"page"}, folder=tmp_path, cluster=cluster, conn_max_age=0, pool=pool
         )
         assert b"20 books" in site.requests["page"][0].answer
     assert not cluster.folder.exists()

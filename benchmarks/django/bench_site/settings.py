@@ -6,7 +6,7 @@ comes from the environment, so that every server gets the same project.
     BENCH_MIDDLEWARE    default (startproject's seven) or none
     BENCH_DATABASE      sqlite or postgres
     BENCH_DATABASE_AT   SQLite: the file; PostgreSQL: the folder of its socket
-    BENCH_POOL          connections at most in psycopg's pool, for PostgreSQL; 0: no pool
+    BENCH_POOL          connections in psycopg's pool, for PostgreSQL; 0: no pool
     BENCH_CONN_MAX_AGE  seconds that a connection lives on after a request (Django's default: 0)
 """
 
@@ -59,7 +59,7 @@ TEMPLATES = [
     },
 ]
 
-POOL = int(os.environ.get("BENCH_POOL", "0"))
+POOL = int(os.environ["BENCH_POOL"])
 DATABASES = {
     "default": {
         "sqlite": {
@@ -71,7 +71,7 @@ DATABASES = {
             "NAME": "postgres",
             "USER": "bench",
             "HOST": os.environ["BENCH_DATABASE_AT"],
-            "OPTIONS": {"pool": {"max_size": POOL}} if POOL else {},
+            "OPTIONS": {"pool": {"min_size": POOL, "max_size": POOL}} if POOL else {},
         },
     }[os.environ["BENCH_DATABASE"]]
     | {"CONN_MAX_AGE": int(os.environ["BENCH_CONN_MAX_AGE"])}
