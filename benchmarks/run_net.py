@@ -16,7 +16,7 @@ import sys
 import time
 from fnmatch import fnmatch
 
-from harness import commands, publish
+from harness import commands, limits, publish
 from harness.environment import here, prepare, progress
 from harness.figures import Figures, Run
 from harness.report import Section
@@ -134,7 +134,7 @@ def sections(run: Run) -> list[Section]:
 
 def section(group: Group, figures: Figures) -> Section:
     measured: list[Case] = [case for case in group.cases if case.name in figures.values]
-    names = [*LOOPS, *(f"{loop} protocol" for loop in LOOPS), BARE]
+    names = [*LOOPS, *(f"{loop} protocol" for loop in LOOPS), *limits.FLOORS]
     reasons: dict[tuple[str, str], list[str]] = {}
     for case, errors in figures.errors.items():
         for subject, reason in errors.items():

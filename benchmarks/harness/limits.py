@@ -15,7 +15,10 @@ ITSELF = "itself"
 BEST = "best"
 """Stands for the peer with the lowest figure in the case."""
 
-NO_PEERS = ("rondel", "bare", "send")
+FLOORS = ("bare keeping", "bare")
+"""What takes no Python at all: the first of them that a case has is its floor."""
+
+NO_PEERS = ("rondel", "send", *FLOORS)
 EVERY = "every"
 """Stands for each case that a part has."""
 
@@ -47,6 +50,8 @@ class Verdict:
     ratio: float | None
     broken: bool
     """Rondel was measured and did not get through the case."""
+    floor: float | None = None
+    """The same ratio of what takes no Python at all, where that was measured."""
 
     @property
     def word(self) -> str:
@@ -60,7 +65,13 @@ class Verdict:
         limit = self.limit
         ratio = "-" if self.ratio is None else f"{self.ratio:.3f}"
         name = f"{limit.part} {limit.case}"
-        return f"{self.word:6}  {name:24} {ratio:>6} x {limit.against:8} ({limit.words})"
+        return f"{self.word:6}  {name:24} {ratio:>6} x {limit.against:8} ({self.bound})"
+
+    @property
+    def bound(self) -> str:
+        """What is asked for, and what of it takes no Python."""
+        floor = "" if self.floor is None else f"; bare {self.floor:.2f}"
+        return self.limit.words + floor
 
 
 def read(path: Path, frozen: bool = False) -> Iterator[Limit]:
@@ -100,8 +111,17 @@ def check(run: Run, path: Path) -> list[Verdict]:
                 ratio = figures.ratio(case, "rondel", against)
             broken = figures.failed(case, "rondel")
             found = replace(limit, part=part, case=case, against=against)
-            verdicts.append(Verdict(found, ratio, broken))
+            verdicts.append(Verdict(found, ratio, broken, floor(figures, case, against)))
     return verdicts
+
+
+def floor(figures: Figures, case: str, against: str) -> float | None:
+    """The ratio that a server or client without Python has in the case."""
+    measured = figures.values.get(case, {})
+    lowest = next((who for who in FLOORS if who in measured), None)
+    if lowest is None or against in (lowest, ITSELF):
+        return None
+    return figures.ratio(case, lowest, against)
 
 
 def best_peer(figures: Figures, case: str) -> str | None:

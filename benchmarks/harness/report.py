@@ -17,6 +17,7 @@ from harness.figures import Figures, Run
 NAMES = {
     "rondel": "Rondel",
     "bare": "bare limit",
+    "bare keeping": "bare keeping",
     "send": "`send`",
     "granian-asgi": "granian ASGI",
     "granian-wsgi": "granian WSGI",
@@ -154,5 +155,5 @@ def markdown(
             limit = verdict.limit
             ratio = "–" if verdict.ratio is None else f"{verdict.ratio:.2f}"
             cells = [f"{limit.part} {limit.case}", name(limit.against), ratio]
-            out.append(row([*cells, limit.words, verdict.word]))
+            out.append(row([*cells, verdict.bound, verdict.word]))
     return "\n".join(out) + "\n"

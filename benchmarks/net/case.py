@@ -22,7 +22,9 @@ from types import ModuleType
 
 LOOPS = ("rondel", "asyncio", "uvloop", "rloop")
 BARE = "bare"
-"""The server of `crates/rondel-core/examples/bare_echo.rs`."""
+"""`crates/rondel-core/examples/bare_echo.rs`: the same system calls, and nothing else."""
+KEEPING = "bare keeping"
+"""The same where each message is kept until the next, as a stream's user does."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Served:
     """Bytes of a message."""
     messages: int
     """Of one turn."""
-    bare: str | None = None
-    """The mode of the bare echo server that is the limit, if there is one."""
+    floors: Mapping[str, str] = field(default_factory=dict)
+    """The bare servers that are the limit, if there are any: and the mode of `bare_echo`."""
     also: Mapping[str, tuple[str, Serve]] = field(default_factory=dict)
     """Further subjects: another server on a named loop."""
     lacking: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +73,8 @@ class Own:
     """Does so many operations."""
     operations: int
     """Of one turn."""
+    floors: Mapping[str, str] = field(default_factory=dict)
+    """As a server's; `bare_echo` is told the port of the greeter."""
     lacking: Mapping[str, str] = field(default_factory=dict)
 
 

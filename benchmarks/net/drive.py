@@ -29,10 +29,12 @@ from harness.environment import (
 from harness.figures import Figures
 from harness.process import cpu_clock
 
-from net.case import BARE, Case, Group, Own, Served
+from net.case import Case, Group, Own, Served
 
 HERE = Path(__file__).resolve().parent
 TURNS = 3
+WARM_UP = 2
+"""Turns before: where a thousand connections keep a message each, memory is reached in the second."""
 PATIENCE = 60.0
 """Seconds for a turn, or for a process to be there."""
 
@@ -196,8 +198,8 @@ class Bench:
             found += [
                 (name, loop) for name, (loop, _serve) in case.also.items() if loop in self.loops
             ]
-            if case.bare and self.tools.bare:
-                found.append((BARE, BARE))
+        if self.tools.bare:
+            found += [(floor, floor) for floor in case.floors]
         return found
 
     def python(self, *words: str) -> list[str]:
@@ -210,14 +212,16 @@ class Bench:
             raise Failure(case.lacking[loop])
         words = (loop, group.part, case.name)
         if isinstance(case, Own):
-            talk = stack.enter_context(talking(self.python(*words), self.variables))
+            command = self.python(*words)
+            if loop in case.floors:
+                command = [str(self.tools.bare), case.floors[loop], self.variables["NET_GREETER"]]
+            talk = stack.enter_context(talking(command, self.variables))
             return Subject(name, talk)
         if case.load == "tls" and self.tools.certificate is None:
             raise Failure("no certificate")
-        if loop == BARE:
-            assert case.bare is not None
-            command = [str(self.tools.bare), case.bare]
-            if case.bare == "unix":
+        if loop in case.floors:
+            command = [str(self.tools.bare), case.floors[loop]]
+            if case.floors[loop] == "unix":
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 command.append(f"{folder}/socket")
         else:
@@ -250,13 +254,13 @@ class Bench:
                     there.append(self.start(stack, group, case, name, loop))
                 except Failure as failure:
                     self.fail(figures, case, name, failure)
-            for turn in range(-1, TURNS):  # the first turn warms up
+            for turn in range(-WARM_UP, TURNS):
                 shift = turn % len(there) if there else 0
                 for subject in there[shift:] + there[:shift]:
                     if figures.failed(case.name, subject.name):
                         continue
                     try:
-                        spent = subject.turn(count if turn >= 0 else max(1, count // 5))
+                        spent = subject.turn(count)
                     except Failure as failure:
                         self.fail(figures, case, subject.name, failure)
                         continue

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from net.case import Own, Place, Served
+from net.case import BARE, Own, Place, Served
 from net.servers import BACKLOG, over_tcp, port_of
 
 ORDER = 70
@@ -67,9 +67,20 @@ async def connect_by_streams(count: int) -> None:
         await writer.wait_closed()
 
 
+FLOORS = {BARE: "guest"}
+
 CASES = (
-    Served("accept", "accept, `Protocol`", over_tcp(Greet), "connect", 10, 1, 1_000, bare="greet"),
+    Served(
+        "accept",
+        "accept, `Protocol`",
+        over_tcp(Greet),
+        "connect",
+        10,
+        1,
+        1_000,
+        floors={BARE: "greet"},
+    ),
     Served("accept-streams", "accept, streams", greet_by_streams, "connect", 10, 1, 1_000),
-    Own("connect", "connect, `create_connection`", connect, 1_000),
-    Own("connect-streams", "connect, `open_connection`", connect_by_streams, 1_000),
+    Own("connect", "connect, `create_connection`", connect, 1_000, FLOORS),
+    Own("connect-streams", "connect, `open_connection`", connect_by_streams, 1_000, FLOORS),
 )

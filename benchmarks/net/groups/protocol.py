@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from net.case import Served
+from net.case import BARE, KEEPING, Served
 from net.servers import BufferedEcho, Echo, over_tcp
 
 ORDER = 10
@@ -10,7 +10,9 @@ TITLE = "Protocols"
 NOTE = "Echo over TCP; the least a protocol can do."
 
 
-def matrix(kind: str, title: str, serve: object) -> tuple[Served, ...]:
+def matrix(kind: str, title: str, serve: object, keeps: bool = False) -> tuple[Served, ...]:
+    """One and many connections, small and large messages; `keeps` if each is kept for a time."""
+    floors = {BARE: "tcp", KEEPING: "keep"} if keeps else {BARE: "tcp"}
     return tuple(
         Served(
             f"{kind}-{size_name}-{connections}",
@@ -20,7 +22,7 @@ def matrix(kind: str, title: str, serve: object) -> tuple[Served, ...]:
             connections,
             size,
             messages,
-            bare="tcp",
+            floors=floors,
         )
         for size_name, size_title, size, messages in (
             ("1k", "1 KB", 1_000, 10_000),

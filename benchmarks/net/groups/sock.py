@@ -10,6 +10,6 @@ TITLE = "`sock_*`"
 NOTE = "Echo over TCP by `sock_recv` or `sock_recv_into`, and `sock_sendall`; a task a connection."
 
 CASES = (
-    *matrix("sock", "`sock_recv`", over_sockets(receive_and_send)),
+    *matrix("sock", "`sock_recv`", over_sockets(receive_and_send), keeps=True),
     *matrix("into", "`sock_recv_into`", over_sockets(receive_into_and_send))[::2],
 )

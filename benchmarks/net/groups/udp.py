@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from net.case import Place, Served
+from net.case import BARE, Place, Served
 
 ORDER = 50
 TITLE = "UDP"
@@ -47,9 +47,11 @@ async def by_hand(place: Place) -> int:
 
 KEPT: list[Any] = []
 
+FLOORS = {BARE: "udp"}
+
 CASES = (
-    Served("udp-1k-10", "1 KB, 10 clients", endpoint, "udp", 10, 1_000, 10_000, bare="udp"),
-    Served("udp-1k-50", "1 KB, 50 clients", endpoint, "udp", 50, 1_000, 10_000, bare="udp"),
+    Served("udp-1k-10", "1 KB, 10 clients", endpoint, "udp", 10, 1_000, 10_000, floors=FLOORS),
+    Served("udp-1k-50", "1 KB, 50 clients", endpoint, "udp", 50, 1_000, 10_000, floors=FLOORS),
     Served(
         "sock-udp-1k-10",
         "`sock_recvfrom`, `sock_sendto`, 1 KB, 10 clients",
@@ -58,7 +60,7 @@ CASES = (
         10,
         1_000,
         10_000,
-        bare="udp",
+        floors=FLOORS,
         lacking={"uvloop": "no sock_recvfrom", "rloop": "no sock_recvfrom"},
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from net.case import Serve, Served
+from net.case import BARE, Serve, Served
 from net.servers import BufferedEcho, Echo, over_unix, streams_unix
 
 ORDER = 40
@@ -26,7 +26,7 @@ def both_sizes(kind: str, title: str, serve: Serve) -> Iterator[Served]:
             10,
             size,
             messages,
-            bare="unix",
+            floors={BARE: "unix"},
             lacking=LACKING,
         )
 

@@ -4,14 +4,27 @@
 //! took on 127.0.0.1, `... -- unix PATH` prints the path; it then echoes until it is killed.
 //! One thread, edge-triggered; a `recv` that did not fill the buffer has emptied the socket.
 //!
+//! `... -- keep` is `tcp` for a program that keeps each message until the next, as `data = await
+//! reader.read()` does: every message is received into memory of its own, so that with many connections
+//! no cache has it. (Which memory is settled beforehand: nothing is allocated.)
+//!
 //! `... -- greet` greets each client with a byte and makes no other system call than accepting,
-//! registering, reading and closing take: the limit for connections that come and go.
+//! registering, reading and closing take: the limit for connections that come and go. `... -- guest PORT`
+//! is such a client: for each line N of its standard input it connects N times, reads the byte, closes,
+//! and prints the nanoseconds of CPU per connection.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use mio::net::{TcpListener, UdpSocket, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
+use rustix::time::{ClockId, clock_gettime};
 
 const ROOM: usize = 256 * 1024;
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -25,11 +38,13 @@ struct Connection {
     unsent: Vec<u8>,
     /// The last read filled the buffer, or an edge came while `unsent` was not empty.
     more: bool,
+    /// The message that is kept until the next.
+    kept: Option<Vec<u8>>,
 }
 
 impl Connection {
     /// False when it is over.
-    fn readable(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+    fn readable(&mut self, scratch: &mut Vec<u8>) -> io::Result<bool> {
         self.more = true;
         while self.more && self.unsent.is_empty() {
             match self.stream.read(scratch) {
@@ -38,6 +53,10 @@ impl Connection {
                     self.more = count == scratch.len();
                     let sent = send(&mut *self.stream, &scratch[..count])?;
                     self.unsent.extend_from_slice(&scratch[sent..count]);
+                    if let Some(kept) = &mut self.kept {
+                        // The one before it is where the next connection's will be.
+                        mem::swap(kept, scratch);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.more = false,
                 Err(error) => return Err(error),
@@ -46,7 +65,7 @@ impl Connection {
         Ok(true)
     }
 
-    fn writable(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+    fn writable(&mut self, scratch: &mut Vec<u8>) -> io::Result<bool> {
         if self.unsent.is_empty() {
             return Ok(true);
         }
@@ -96,7 +115,7 @@ impl Listener {
     }
 }
 
-fn serve_streams(mut listener: Listener, greeting: &[u8]) -> io::Result<()> {
+fn serve_streams(mut listener: Listener, greeting: &[u8], keep: bool) -> io::Result<()> {
     let mut poll = Poll::new()?;
     listener.register(poll.registry())?;
     let mut connections: HashMap<Token, Connection> = HashMap::new();
@@ -120,6 +139,7 @@ fn serve_streams(mut listener: Listener, greeting: &[u8]) -> io::Result<()> {
                         stream,
                         unsent: Vec::new(),
                         more: false,
+                        kept: keep.then(|| vec![0; ROOM]),
                     };
                     connections.insert(Token(next), connection);
                 }
@@ -165,20 +185,63 @@ fn serve_datagrams(mut socket: UdpSocket) -> io::Result<()> {
     }
 }
 
+/// Connects, reads a byte and closes, with no more system calls than a client takes that hears of its
+/// connections by epoll.
+fn visit(greeter: SocketAddr, poller: &OwnedFd) -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    match net::connect(&socket, &greeter) {
+        Err(rustix::io::Errno::INPROGRESS) | Ok(()) => {}
+        Err(error) => return Err(error.into()),
+    }
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // No event but what is to be read: a connection that failed is there to be read, too.
+    let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+    epoll::add(poller, &socket, epoll::EventData::new_u64(0), interest)?;
+    let mut events = Vec::with_capacity(64);
+    epoll::wait(poller, spare_capacity(&mut events), None)?;
+    let mut room = Vec::with_capacity(1);
+    net::recv(&socket, spare_capacity(&mut room), RecvFlags::empty())?;
+    Ok(())
+}
+
+fn visit_often(greeter: SocketAddr) -> io::Result<()> {
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for line in io::stdin().lines() {
+        let count: u32 = line?.trim().parse().map_err(io::Error::other)?;
+        let start = processor_time();
+        for _ in 0..count {
+            visit(greeter, &poller)?;
+        }
+        println!("{}", (processor_time() - start) / f64::from(count));
+    }
+    Ok(())
+}
+
+/// Nanoseconds of this process.
+fn processor_time() -> f64 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 * 1e9 + spent.tv_nsec as f64
+}
+
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let any = ([127, 0, 0, 1], 0).into();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [mode @ ("tcp" | "greet")] => {
+        [mode @ ("tcp" | "keep" | "greet")] => {
             let listener = TcpListener::bind(any)?;
             println!("{}", listener.local_addr()?.port());
             let greeting: &[u8] = if mode == "greet" { b"!" } else { b"" };
-            serve_streams(Listener::Tcp(listener), greeting)
+            serve_streams(Listener::Tcp(listener), greeting, mode == "keep")
         }
         ["unix", path] => {
             let listener = UnixListener::bind(path)?;
             println!("{path}");
-            serve_streams(Listener::Unix(listener), b"")
+            serve_streams(Listener::Unix(listener), b"", false)
+        }
+        ["guest", port] => {
+            let port: u16 = port.parse().map_err(io::Error::other)?;
+            visit_often(([127, 0, 0, 1], port).into())
         }
         ["udp"] => {
             let socket = UdpSocket::bind(any)?;
@@ -187,7 +250,7 @@ fn main() -> io::Result<()> {
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "usage: bare_echo tcp | greet | udp | unix PATH",
+            "usage: bare_echo tcp | keep | greet | guest PORT | udp | unix PATH",
         )),
     }
 }

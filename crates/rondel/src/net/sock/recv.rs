@@ -64,9 +64,8 @@ fn received<X>(
     };
     Ok(match (made, extra) {
         (Ok(data), Some(extra)) => {
-            LAST.set(Expected::after(
-                value::bytes_of(data.borrow()).map_or(0, <[u8]>::len),
-            ));
+            let count = value::bytes_of(data.borrow()).map_or(0, <[u8]>::len);
+            LAST.set(LAST.get().after(count));
             Ok((data, extra))
         }
         (Err(errno), _) => Err(errno),

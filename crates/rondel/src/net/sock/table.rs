@@ -270,7 +270,7 @@ pub(super) fn note_read(
     short: bool,
 ) {
     if let Some(spot) = home.socks.borrow_mut().of(sock, fd) {
-        spot.expected = Expected::after(count);
+        spot.expected = spot.expected.after(count);
         if short && spot.dries && spot.is_registered(Side::Read) {
             spot.dry = true;
         }

@@ -83,7 +83,7 @@ pub(in crate::net) fn to_bytes(
     };
     if let Ok(Got::Data { data, .. }) = &got {
         let count = value::bytes_of(data.borrow()).map_or(0, <[u8]>::len);
-        last.set(Expected::after(count));
+        last.set(last.get().after(count));
     }
     Ok(got)
 }
