@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import limits
 from harness.environment import BENCHMARKS
-from net.case import LOOPS, Own, Served, groups
+from harness.figures import Figures
+from net.case import BARE, KEEPING, LOOPS, Own, Served, groups
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,24 @@ def test_every_case_has_a_name_of_its_own_in_its_group_and_lacks_known_loops_onl
         for case in group.cases:
             assert isinstance(case, Served | Own)
             assert set(case.lacking) <= set(LOOPS)
+            assert set(case.floors) <= set(limits.FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("against", "measured", "floor"),
+    [
+        ("uvloop", {BARE: 2.0}, 0.5),
+        ("uvloop", {BARE: 2.0, KEEPING: 3.0}, 0.75),
+        (BARE, {BARE: 2.0, KEEPING: 3.0}, 1.5),
+        (BARE, {BARE: 2.0}, None),
+        ("uvloop", {}, None),
+        (limits.ITSELF, {BARE: 2.0}, None),
+    ],
+)
+def test_beside_a_limit_stands_what_takes_no_python(
+    against: str, measured: dict[str, float], floor: float | None
+) -> None:
+    figures = Figures("median")
+    for subject, value in ({"rondel": 5.0, "uvloop": 4.0} | measured).items():
+        figures.add("case", subject, [value])
+    assert limits.floor(figures, "case", against) == floor

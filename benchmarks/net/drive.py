@@ -34,7 +34,7 @@ from net.case import Case, Group, Own, Served
 HERE = Path(__file__).resolve().parent
 TURNS = 3
 WARM_UP = 2
-"""Turns before: where a thousand connections keep a message each, memory is reached in the second."""
+"""Turns before: a thousand connections that keep a message each get their memory in the second."""
 PATIENCE = 60.0
 """Seconds for a turn, or for a process to be there."""
 

@@ -12,6 +12,9 @@ from net.case import Place
 
 BACKLOG = 1024
 
+KEPT: list[Any] = []
+"""What listens: some loops close what nobody refers to."""
+
 
 class Echo(asyncio.Protocol):
     """As small as a protocol can be."""
@@ -45,6 +48,7 @@ async def stream_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 def port_of(server: asyncio.Server) -> int:
+    KEPT.append(server)
     port: int = server.sockets[0].getsockname()[1]
     return port
 
@@ -69,7 +73,7 @@ def over_tcp(factory: Callable[[], asyncio.BaseProtocol], secure: bool = False) 
 def over_unix(factory: Callable[[], asyncio.BaseProtocol]) -> Any:
     async def serve(place: Place) -> str:
         loop = asyncio.get_running_loop()
-        await loop.create_unix_server(factory, place.path, backlog=BACKLOG)
+        KEPT.append(await loop.create_unix_server(factory, place.path, backlog=BACKLOG))
         return place.path
 
     return serve
@@ -80,7 +84,7 @@ async def streams(place: Place) -> int:
 
 
 async def streams_unix(place: Place) -> str:
-    await asyncio.start_unix_server(stream_echo, place.path, backlog=BACKLOG)
+    KEPT.append(await asyncio.start_unix_server(stream_echo, place.path, backlog=BACKLOG))
     return place.path
 
 

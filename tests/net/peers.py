@@ -9,6 +9,15 @@ from typing import Any
 
 from tests.support import PATIENCE
 
+LIKE = 100_000
+ALMOST_ALIKE = [
+    *(LIKE, LIKE, LIKE + 15, LIKE, LIKE, LIKE + 16, LIKE, LIKE, LIKE + 17, LIKE - 1, LIKE),
+    *(LIKE, LIKE, 3 * LIKE, LIKE, 16_383, 16_384, 16_384, 16_385, 16_400, 16_400, 16_384),
+    *(126_000, 126_960, 126_960, 126_975, 126_976, 126_976, 126_977, 126_977, 126_000),
+]
+"""Sizes of messages in a row, for whoever guesses one from those before it: a guess is right, too
+small by some bytes or by much, or at the end of what is guessed at all."""
+
 
 class Recorder(asyncio.Protocol):
     """Notes each call in `events` (runs of data as one) and offers futures to wait on."""

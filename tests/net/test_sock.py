@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.peers import listening_socket
+from tests.net.peers import ALMOST_ALIKE, listening_socket
 from tests.support import PATIENCE, Runtime, spin
 
 Pair = tuple[socket.socket, socket.socket]
@@ -103,6 +103,7 @@ async def test_messages_of_any_size_in_a_row_arrive_whole(aio: ModuleType, pair:
     loop = aio.get_running_loop()
     payload = os.urandom(400_000)
     sizes = [10, 100_000, 100_000, 5, 40_000, 300_000, 20_000, 130_000, 1, 60_000, 250_000]
+    sizes += ALMOST_ALIKE
     for room in (1 << 18, 50_000, 1 << 20):
         for size in sizes:
             sending = aio.create_task(loop.sock_sendall(far, payload[:size]))

@@ -1,5 +1,6 @@
 """open_connection and start_server: asyncio's streams over the runtime's transports."""
 
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.net.peers import ALMOST_ALIKE
 from tests.support import PATIENCE, Runtime
 
 Handler = Callable[[Any, Any], Awaitable[None]]
@@ -48,6 +50,22 @@ async def echo(reader: Any, writer: Any) -> None:
         await writer.drain()
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("room", [50_000, 1 << 18])
+async def test_messages_of_like_and_unlike_sizes_arrive_whole(aio: ModuleType, room: int) -> None:
+    async def handle(reader: Any, writer: Any) -> None:
+        while data := await reader.read(room):
+            assert len(data) <= room
+            writer.write(data)
+            await writer.drain()
+
+    payload = os.urandom(400_000)
+    async with talking(aio, handle) as (reader, writer):
+        for size in [10, 300_000, 300_000, *ALMOST_ALIKE, 5]:
+            writer.write(payload[-size:])
+            back = await aio.wait_for(reader.readexactly(size), PATIENCE)
+            assert back == payload[-size:]
 
 
 async def test_a_crowd_is_served_each_its_own_data(aio: ModuleType) -> None:

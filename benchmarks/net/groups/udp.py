@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from net.case import BARE, Place, Served
+from net.servers import KEPT
 
 ORDER = 50
 TITLE = "UDP"
@@ -44,8 +45,6 @@ async def by_hand(place: Place) -> int:
     port: int = sock.getsockname()[1]
     return port
 
-
-KEPT: list[Any] = []
 
 FLOORS = {BARE: "udp"}
 
