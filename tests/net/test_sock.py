@@ -7,6 +7,8 @@ import inspect
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
@@ -286,6 +288,106 @@ async def test_datagrams_with_their_senders(aio: ModuleType) -> None:
             assert buffer[:4] == b"pon\0"
             with pytest.raises(ValueError, match="nbytes is greater"):
                 await loop.sock_recvfrom_into(near, buffer, 11)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        (("localhost", 0), OSError),
+        (("127.0.0.1", 1 << 16), OverflowError),
+        (("127.0.0.1", "1"), TypeError),
+        (("::1", 9), OSError),
+        (("127.0.0.1", 9, 0), TypeError),
+        ("/nowhere", TypeError),
+        (None, TypeError),
+    ],
+)
+async def test_sending_to_a_strange_address_fails_as_the_socket_says(
+    aio: ModuleType, address: Any, error: type[Exception]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        with pytest.raises(error) as own:
+            sock.sendto(b"x", address)
+        with pytest.raises(error) as raised:
+            await aio.get_running_loop().sock_sendto(sock, b"x", address)
+    assert raised.type is own.type
+    assert raised.value.args == own.value.args
+
+
+async def test_sending_to_reports_what_the_system_and_the_buffer_say(aio: ModuleType) -> None:
+    loop = aio.get_running_loop()
+    near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with near, far:
+        for sock in (near, far):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        address = near.getsockname()
+        with pytest.raises(OSError, match="too long") as raised:
+            await loop.sock_sendto(far, bytes(70_000), address)
+        assert raised.value.errno == errno.EMSGSIZE
+        with pytest.raises(TypeError, match="bytes-like object is required, not 'str'"):
+            await loop.sock_sendto(far, "text", address)
+        for data in (b"", bytearray(b"ab"), memoryview(b"abcd")[::2]):
+            if not memoryview(data).contiguous:
+                with pytest.raises(BufferError):
+                    await loop.sock_sendto(far, data, address)
+                continue
+            assert await loop.sock_sendto(far, data, address) == len(data)
+            got, _sender = await aio.wait_for(loop.sock_recvfrom(near, 100), PATIENCE)
+            assert got == bytes(data)
+
+
+async def test_sending_to_goes_by_the_function_that_somebody_put_there(
+    aio: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tools do that forbid the network in tests."""
+
+    def forbidden(_sock: socket.socket, *_args: Any) -> int:
+        raise PermissionError("no network here")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        monkeypatch.setattr(socket.socket, "sendto", forbidden)
+        with pytest.raises(PermissionError, match="no network here"):
+            await aio.get_running_loop().sock_sendto(sock, b"x", ("127.0.0.1", 9))
+
+
+def test_sending_to_is_an_audited_event() -> None:
+    script = """
+import asyncio, socket, sys
+seen = []
+def hook(event, args):
+    if event == "socket.sendto":
+        seen.append(args)
+        if args[1][1] == 9:
+            raise PermissionError("not to that one")
+sys.addaudithook(hook)
+async def main(runtime):
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near, \\
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        near.bind(("127.0.0.1", 0))
+        far.setblocking(False)
+        address = near.getsockname()
+        await loop.sock_sendto(far, b"x", address)
+        assert seen == [(far, address)], (runtime, seen)
+        try:
+            await loop.sock_sendto(far, b"x", ("127.0.0.1", 9))
+        except PermissionError as error:
+            assert str(error) == "not to that one"
+        else:
+            raise AssertionError(runtime)
+    seen.clear()
+asyncio.run(main("asyncio"))
+import rondel
+rondel.run(main("rondel"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_unix_datagrams_with_their_senders(aio: ModuleType, tmp_path: Any) -> None:

@@ -59,6 +59,8 @@ async def test_messages_of_like_and_unlike_sizes_arrive_whole(aio: ModuleType, r
             assert len(data) <= room
             writer.write(data)
             await writer.drain()
+        writer.close()
+        await writer.wait_closed()
 
     payload = os.urandom(400_000)
     async with talking(aio, handle) as (reader, writer):

@@ -271,7 +271,7 @@ fn connect_failed(errno: Errno, address: Ref<'_>) -> rondel_ffi::Raised {
 }
 
 /// Whether an address has to be resolved.
-enum Literal {
+pub(super) enum Literal {
     No,
     /// `(literal, port)`.
     Plain(SocketAddr),
@@ -280,7 +280,7 @@ enum Literal {
 }
 
 /// What the address is to a socket of that family.
-fn literal(address: Ref<'_>, family: AddressFamily) -> Literal {
+pub(super) fn literal(address: Ref<'_>, family: AddressFamily) -> Literal {
     if !value::is_tuple(address) {
         return Literal::No;
     }

@@ -52,6 +52,8 @@ names! {
     close_descriptor = c"_socket" ["socket", "close"],
     // `socket.socket.connect` unless somebody has put another in its place.
     stock_connect = c"_socket" ["socket", "connect"],
+    // `socket.socket.sendto`, likewise.
+    stock_sendto = c"_socket" ["socket", "sendto"],
     // What `socket.detach` ends with.
     detach_descriptor = c"_socket" ["socket", "detach"],
 }

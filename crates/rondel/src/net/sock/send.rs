@@ -1,13 +1,14 @@
 //! `sock_sendall`, `sock_sendto`.
 
 use super::call::{At, Attempt, Op};
+use super::connect::{Literal, literal};
 use super::names;
-use super::table::Side;
+use super::table::{self, Side};
 use rondel_ffi::class::{ObjCell, Visit};
 use rondel_ffi::freelist::FreeList;
-use rondel_ffi::{ClassCell, Obj, PyRes, buffer, call, value};
+use rondel_ffi::{ClassCell, Obj, PyRes, Ref, buffer, call, err, value};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::{SendFlags, sendto};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
@@ -157,11 +158,16 @@ impl Op for SendTo {
         self.address.set(None);
     }
 
-    /// By the socket's method, which knows the addresses of every family.
     fn attempt(&self, at: At<'_>) -> Attempt {
         let (data, address) = self.given();
-        let args = [at.sock, data.borrow(), address.borrow()];
-        Attempt::from_call(call::method(names::own().sendto.borrow(), args))
+        match natively(at, data.borrow(), address.borrow()) {
+            Ok(Some(attempt)) => attempt,
+            Ok(None) => {
+                let args = [at.sock, data.borrow(), address.borrow()];
+                Attempt::from_call(call::method(names::own().sendto.borrow(), args))
+            }
+            Err(raised) => Attempt::Failed(raised),
+        }
     }
 
     fn delegate(&self, at: At<'_>) -> PyRes<Obj> {
@@ -171,4 +177,38 @@ impl Op for SendTo {
             &[at.home.obj(), at.sock, data.borrow(), address.borrow()],
         )
     }
+}
+
+/// To an address of IPv4 or IPv6 that is given by number. `None`: it is for the socket's method, which knows
+/// every family and resolves names.
+fn natively(at: At<'_>, data: Ref<'_>, address: Ref<'_>) -> PyRes<Option<Attempt>> {
+    let own = names::own();
+    let Some(family) = table::internet(at.home, at.sock, at.fd)? else {
+        return Ok(None);
+    };
+    let Literal::Plain(target) = literal(address, family) else {
+        return Ok(None);
+    };
+    // Tools that forbid sending put a function of theirs there.
+    let sends = call::getattr(own.socket.borrow(), own.sendto.borrow())?;
+    if !sends.borrow().is(own.stock_sendto.borrow()) {
+        return Ok(None);
+    }
+    err::audit(c"socket.sendto", at.sock, address)?;
+    // A hook may have closed it.
+    let Some(socket) = at.still_lent()? else {
+        return Ok(Some(Attempt::from_errno(Errno::BADF)));
+    };
+    let sent = buffer::with_bytes(data, |bytes| {
+        loop {
+            match sendto(socket, bytes, FLAGS, &target) {
+                Err(Errno::INTR) => {}
+                result => return result,
+            }
+        }
+    })?;
+    Ok(Some(match sent {
+        Ok(count) => Attempt::from_result(value::int(i64::try_from(count).unwrap_or(i64::MAX))),
+        Err(errno) => Attempt::from_errno(errno),
+    }))
 }

@@ -53,8 +53,8 @@ struct Spot {
     /// A TCP socket, which may be read in any pieces.
     tcp: bool,
     expected: Expected,
-    /// It is of IPv4 or IPv6, whose addresses are made natively; asked for when first needed.
-    internet: Option<bool>,
+    /// Its family, if that is IPv4 or IPv6, whose addresses are made natively; asked for when first needed.
+    internet: Option<Option<AddressFamily>>,
     /// `(family, type, proto)` as the socket has them, for those that it accepts.
     parts: Option<Obj>,
     readers: Vec<Own<Future>>,
@@ -359,6 +359,15 @@ pub(crate) fn vacate(home: &LoopBase, fd: RawFd) -> PyRes<()> {
 
 /// Whether the socket's addresses are those of IPv4 or IPv6.
 pub(crate) fn is_internet(home: Inst<'_, LoopBase>, sock: Ref<'_>, fd: RawFd) -> PyRes<bool> {
+    Ok(internet(home, sock, fd)?.is_some())
+}
+
+/// Its family, if that is IPv4 or IPv6.
+pub(super) fn internet(
+    home: Inst<'_, LoopBase>,
+    sock: Ref<'_>,
+    fd: RawFd,
+) -> PyRes<Option<AddressFamily>> {
     let known = home
         .socks
         .borrow_mut()
@@ -368,10 +377,10 @@ pub(crate) fn is_internet(home: Inst<'_, LoopBase>, sock: Ref<'_>, fd: RawFd) ->
         return Ok(known);
     }
     let Some(lent) = fd::lend(sock, fd) else {
-        return Ok(false);
+        return Ok(None);
     };
-    let family = sockopt::socket_domain(lent);
-    let internet = matches!(family, Ok(AddressFamily::INET | AddressFamily::INET6));
+    let family = sockopt::socket_domain(lent).ok();
+    let internet = family.filter(|it| matches!(*it, AddressFamily::INET | AddressFamily::INET6));
     settle(home, sock, fd)?;
     if let Some(spot) = home.socks.borrow_mut().of(sock, fd) {
         spot.internet = Some(internet);
