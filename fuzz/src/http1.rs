@@ -246,9 +246,14 @@ fn head(head: &[u8]) -> Option<Request<'_>> {
         return None;
     }
     let closes = of("connection") + of("upgrade") + of("expect") > 0;
+    // A length that needs so much room is refused.
+    let stretched = lines
+        .iter()
+        .any(|line| line.len() > 64 && line.to_ascii_lowercase().starts_with(b"content-length:"));
     let simple = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'/';
     let plain = version == b"HTTP/1.1"
         && !closes
+        && !stretched
         && matches!(method, b"GET" | b"POST" | b"PUT" | b"HEAD")
         && target.starts_with(b"/")
         && target.len() < 1000
