@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | a line of a head or of trailers that ends with a bare LF | 2.2: "may"; a proxy before us may see one line | takes it for a line's end |
 //! | `Transfer-Encoding` with `Content-Length` | 6.1: "ought to be handled as an error" | takes off the latter, unseen |
-//! | a second `Content-Length`, even the same; one that is no number | 6.3 | takes the same twice |
+//! | a second `Content-Length`, even the same; one that is no number, or takes more than 64 bytes | 6.3 | takes the same twice |
 //! | a second line of `Transfer-Encoding` | 6.1: chunked at most once | looks at the last |
 //! | a request line that begins with a bare CR | 2.2: "MUST consider that element to be invalid" | passes over it, behind a response |
 //! | HTTP/2's `PRI * HTTP/2.0` behind anything | RFC 9113, 3.4: it comes first | ends without an answer if it sees the whole preface |
