@@ -36,6 +36,18 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield near, far
 
 
+@contextlib.contextmanager
+def two_bound(family: int = socket.AF_INET, host: str = "127.0.0.1") -> Iterator[Pair]:
+    """Two sockets for datagrams, bound, that do not block."""
+    near = socket.socket(family, socket.SOCK_DGRAM)
+    far = socket.socket(family, socket.SOCK_DGRAM)
+    with near, far:
+        for sock in (near, far):
+            sock.setblocking(False)
+            sock.bind((host, 0))
+        yield near, far
+
+
 @contextlib.asynccontextmanager
 async def waiting(aio: ModuleType, coro: Any) -> AsyncIterator[Any]:
     """A task that is about to wait; it has ended or is cancelled afterwards."""
@@ -120,12 +132,7 @@ async def test_messages_of_any_size_in_a_row_arrive_whole(aio: ModuleType, pair:
 
 async def test_a_datagram_is_never_cut_to_what_the_last_one_was(aio: ModuleType) -> None:
     loop = aio.get_running_loop()
-    near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with near, far:
-        for sock in (near, far):
-            sock.setblocking(False)
-            sock.bind(("127.0.0.1", 0))
+    with two_bound() as (near, far):
         far.connect(near.getsockname())
         for size in (17_000, 60_000, 20_000, 65_000, 10, 30_000):
             async with waiting(aio, loop.sock_recv(near, 1 << 16)) as task:
@@ -270,12 +277,7 @@ async def test_receiving_into_a_buffer(aio: ModuleType, pair: Pair) -> None:
 async def test_datagrams_with_their_senders(aio: ModuleType) -> None:
     loop = aio.get_running_loop()
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        near = socket.socket(family, socket.SOCK_DGRAM)
-        far = socket.socket(family, socket.SOCK_DGRAM)
-        with near, far:
-            for sock in (near, far):
-                sock.setblocking(False)
-                sock.bind((host, 0))
+        with two_bound(family, host) as (near, far):
             async with waiting(aio, loop.sock_recvfrom(near, 100)) as task:
                 assert await loop.sock_sendto(far, b"ping", near.getsockname()) == 4
                 data, address = await aio.wait_for(task, PATIENCE)
@@ -317,12 +319,7 @@ async def test_sending_to_a_strange_address_fails_as_the_socket_says(
 
 async def test_sending_to_reports_what_the_system_and_the_buffer_say(aio: ModuleType) -> None:
     loop = aio.get_running_loop()
-    near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with near, far:
-        for sock in (near, far):
-            sock.setblocking(False)
-            sock.bind(("127.0.0.1", 0))
+    with two_bound() as (near, far):
         address = near.getsockname()
         with pytest.raises(OSError, match="too long") as raised:
             await loop.sock_sendto(far, bytes(70_000), address)
