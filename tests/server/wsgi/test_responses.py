@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.server.wire import Closed, Served, serving
-from tests.server.wsgi.asking import APPS, ask
+from tests.server.wsgi.asking import APPS, ask, framed
 from tests.server.wsgi_apps import CONTENT
 
 pytestmark = pytest.mark.rondel_server
@@ -150,6 +150,33 @@ def test_repeated_response_headers_stay_apart(server: Served) -> None:
 
 
 # --------------------------------------------------------------------------------- bodies
+
+
+def test_one_piece_has_a_length_and_several_are_framed(rondel: Served, key: str) -> None:
+    with rondel.connect() as wire:
+        assert wire.request("/hello").get("content-length") == "5"
+        got = wire.request("/pieces")
+        assert got.body == b"one two three"
+        assert framed(got, 13)
+        wire.send(f"GET /gated?key={key} HTTP/1.1\r\nhost: t\r\n\r\n".encode())
+        head = wire._until(b"first\r\n")
+        assert b"\r\ntransfer-encoding: chunked\r\n" in head
+        rondel.get(f"/release?key={key}")
+        assert wire.exactly(16) == b"6\r\nsecond\r\n0\r\n\r\n"
+
+
+def test_several_pieces_to_an_old_client_end_with_the_connection(server: Served) -> None:
+    with server.connect() as wire:
+        wire.send(b"GET /pieces HTTP/1.0\r\n\r\n")
+        got = wire.response()
+        assert got.body == b"one two three"
+        assert got.get("transfer-encoding") is None
+
+
+def test_no_piece_is_an_empty_body(server: Served) -> None:
+    got = server.get("/none")
+    assert (got.status, got.body) == (200, b"")
+    assert got.get("content-length") in ("0", None)
 
 
 @pytest.mark.parametrize("code", [204, 304])
