@@ -9,26 +9,25 @@ from tests.server.wire import Served, serving
 from tests.server.wsgi.asking import APPS, reference
 
 
-@pytest.fixture(scope="module")
-def rondel() -> Iterator[Served]:
-    with serving(f"{APPS}:app") as served:
+def lasting(*options: str) -> Iterator[Served]:
+    """Alive to the end, whatever the tests did to it, and it stops cleanly."""
+    with serving(f"{APPS}:app", *options) as served:
         yield served
-        # Alive to the end, whatever the tests did to it, and it stops cleanly.
         assert served.get("/hello").body == b"hello"
         served.process.signal(signal.SIGTERM)
         outcome = served.process.end()
         assert outcome.status == 0, outcome.errors
+
+
+@pytest.fixture(scope="module")
+def rondel() -> Iterator[Served]:
+    yield from lasting()
 
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Served]:
     """The loop's own thread runs the application."""
-    with serving(f"{APPS}:app", "--threads", "1") as served:
-        yield served
-        assert served.get("/hello").body == b"hello"
-        served.process.signal(signal.SIGTERM)
-        outcome = served.process.end()
-        assert outcome.status == 0, outcome.errors
+    yield from lasting("--threads", "1")
 
 
 @pytest.fixture(scope="module")
