@@ -10,7 +10,7 @@
 //! small one together with the head, a larger one by `sendfile`.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -22,8 +22,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use rondel_core::driver::Handle;
 use rondel_core::io::Registration;
 use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::io::{Errno, writev};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::conn::{Link, SLACK};
 use crate::file::{Lane, Sending, is_blank};
@@ -61,11 +61,10 @@ impl Socket {
         }
     }
 
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(s) => s.read(buf),
-            Socket::Unix(s) => s.read(buf),
-        }
+    // By system calls of their own: the C library's are points of cancellation, which each of them
+    // enters and leaves where there is more than one thread.
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.as_fd(), buf, RecvFlags::empty())?.1)
     }
 
     /// Reads as much as `into` has room for, behind what it has.
@@ -73,18 +72,12 @@ impl Socket {
         Ok(rustix::io::read(self.as_fd(), spare_capacity(into))?)
     }
 
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(s) => s.write(buf),
-            Socket::Unix(s) => s.write(buf),
-        }
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        Ok(send(self.as_fd(), buf, SendFlags::NOSIGNAL)?)
     }
 
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(s) => s.write_vectored(bufs),
-            Socket::Unix(s) => s.write_vectored(bufs),
-        }
+    fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(writev(self.as_fd(), bufs)?)
     }
 
     /// The same as `write`, with more to follow at once.
