@@ -118,10 +118,10 @@ def check(run: Run, path: Path) -> list[Verdict]:
 def floor(figures: Figures, case: str, against: str) -> float | None:
     """The ratio that a server or client without Python has in the case."""
     measured = figures.values.get(case, {})
-    lowest = next((who for who in FLOORS if who in measured), None)
-    if lowest is None or against in (lowest, ITSELF):
+    bare = next((who for who in FLOORS if who in measured), None)
+    if bare is None or against in (bare, ITSELF):
         return None
-    return figures.ratio(case, lowest, against)
+    return figures.ratio(case, bare, against)
 
 
 def best_peer(figures: Figures, case: str) -> str | None:

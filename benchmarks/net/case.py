@@ -56,7 +56,7 @@ class Served:
     messages: int
     """Of one turn."""
     floors: Mapping[str, str] = field(default_factory=dict)
-    """The bare servers that are the limit, if there are any: and the mode of `bare_echo`."""
+    """The bare servers that are its limit, if there are any, each with its mode of `bare_echo`."""
     also: Mapping[str, tuple[str, Serve]] = field(default_factory=dict)
     """Further subjects: another server on a named loop."""
     lacking: Mapping[str, str] = field(default_factory=dict)

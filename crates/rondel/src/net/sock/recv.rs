@@ -25,7 +25,7 @@ thread_local! {
     static LAST: Cell<Expected> = const { Cell::new(Expected::NOTHING) };
 }
 
-fn retried<T>(mut operation: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(super) fn retried<T>(mut operation: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match operation() {
             Err(Errno::INTR) => {}
@@ -237,7 +237,7 @@ impl Op for RecvInto {
     }
 }
 
-fn count_of(count: usize) -> Attempt {
+pub(super) fn count_of(count: usize) -> Attempt {
     Attempt::from_result(value::int(i64::try_from(count).unwrap_or(i64::MAX)))
 }
 

@@ -3,6 +3,7 @@
 use super::call::{At, Attempt, Op};
 use super::connect::{Literal, literal};
 use super::names;
+use super::recv::{count_of, retried};
 use super::table::{self, Side};
 use rondel_ffi::class::{ObjCell, Visit};
 use rondel_ffi::freelist::FreeList;
@@ -200,15 +201,10 @@ fn natively(at: At<'_>, data: Ref<'_>, address: Ref<'_>) -> PyRes<Option<Attempt
         return Ok(Some(Attempt::from_errno(Errno::BADF)));
     };
     let sent = buffer::with_bytes(data, |bytes| {
-        loop {
-            match sendto(socket, bytes, FLAGS, &target) {
-                Err(Errno::INTR) => {}
-                result => return result,
-            }
-        }
+        retried(|| sendto(socket, bytes, FLAGS, &target))
     })?;
     Ok(Some(match sent {
-        Ok(count) => Attempt::from_result(value::int(i64::try_from(count).unwrap_or(i64::MAX))),
+        Ok(count) => count_of(count),
         Err(errno) => Attempt::from_errno(errno),
     }))
 }
