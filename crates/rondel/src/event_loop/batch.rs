@@ -17,8 +17,7 @@ use crate::inspect::record;
 use crate::packed::Entry;
 use crate::{future, handle, task};
 use rondel_core::clock;
-use rondel_ffi::err;
-use rondel_ffi::{Inst, PyRes, Raised, value};
+use rondel_ffi::{Inst, Obj, PyRes, Raised, call, err, value};
 
 /// A batch of more entries than this has its room given back when it is over: some 30 bytes for each
 /// of 100 000 tasks that were started at once and now wait.
@@ -140,20 +139,27 @@ fn timed(slf: Inst<'_, LoopBase>, entry: Entry, execute: Execute) -> PyRes<()> {
         Ready::Run(handle) => Some(handle.obj().own()),
         _ => None,
     });
+    // A handle keeps its callback until it has been told of.
+    let handle = subject.as_ref().and_then(handle::of);
+    let lasting = handle.map(handle::keep);
     let start = clock::now();
-    execute(slf, entry)?;
+    let executed = execute(slf, entry);
+    let reported = executed.and_then(|()| report(slf, subject.as_ref(), start));
+    if let (Some(handle), Some(lasting)) = (handle, lasting) {
+        handle::let_go(handle, lasting);
+    }
+    reported
+}
+
+#[cold]
+fn report(slf: Inst<'_, LoopBase>, subject: Option<&Obj>, start: u64) -> PyRes<()> {
     let took = clock::now().saturating_sub(start) as f64 * 1e-9;
     let limit = slf.slow_callback.get();
-    match subject {
-        Some(subject) if limit > 0.0 && took >= limit => {
-            let report =
-                rondel_ffi::call::getattr(slf.obj(), value::intern(c"_report_slow")?.borrow())?;
-            let _none = rondel_ffi::call::call(
-                report.borrow(),
-                &[subject.borrow(), value::float(took)?.borrow()],
-            )?;
-            Ok(())
-        }
-        _ => Ok(()),
-    }
+    let Some(subject) = subject.filter(|_| limit > 0.0 && took >= limit) else {
+        return Ok(());
+    };
+    let report = call::getattr(slf.obj(), value::intern(c"_report_slow")?.borrow())?;
+    let took = value::float(took)?;
+    let _none = call::call(report.borrow(), &[subject.borrow(), took.borrow()])?;
+    Ok(())
 }

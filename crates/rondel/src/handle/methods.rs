@@ -15,7 +15,10 @@ fn cancel(slf: Inst<'_, Handle>) -> PyRes<Obj> {
             let due = home.cancel_timer(key);
             drop(due);
         }
+        let in_debug = slf.home.peek().is_some_and(|home| home.is_debug());
+        let looks = if in_debug { Some(look_of(slf)?) } else { None };
         slf.release();
+        slf.first.set(looks);
     }
     Ok(Obj::none())
 }
@@ -89,27 +92,31 @@ fn get_scheduled(slf: Inst<'_, Handle>) -> PyRes<Obj> {
     Ok(Obj::bool(slf.timer.get().is_some()))
 }
 
+/// As asyncio's: what a handle looked like when it was cancelled in debug mode, or what it looks like.
 fn repr(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    repr_of(slf, "Handle", "")
+    slf.remembered().map_or_else(|| look_of(slf), Ok)
 }
 
-fn repr_timer(slf: Inst<'_, Handle>) -> PyRes<Obj> {
-    let when = format!(" when={}", slf.when.get());
-    repr_of(slf, "TimerHandle", &when)
-}
-
-fn repr_of(slf: Inst<'_, Handle>, class: &str, when: &str) -> PyRes<Obj> {
-    let cancelled = if slf.cancelled.get() {
-        " cancelled"
-    } else {
-        ""
-    };
-    let callback = if slf.callback.is_none() {
-        String::new()
-    } else {
-        format!(" {}", describe_callback(slf)?)
-    };
-    value::str(&format!("<{class}{cancelled}{when}{callback}>"))
+fn look_of(slf: Inst<'_, Handle>) -> PyRes<Obj> {
+    let timer = slf.obj().exact::<TimerHandle>().is_some();
+    let mut look = String::from(if timer { "<TimerHandle" } else { "<Handle" });
+    if slf.cancelled.get() {
+        look.push_str(" cancelled");
+    }
+    if timer {
+        let when = value::float(slf.when.get())?;
+        look.push_str(" when=");
+        look.push_str(&value::repr(when.borrow())?);
+    }
+    if !slf.callback.is_none() {
+        look.push(' ');
+        look.push_str(&describe_callback(slf)?);
+    }
+    if let Some((file, line)) = slf.made_at()? {
+        look.push_str(&format!(" created at {file}:{line}"));
+    }
+    look.push('>');
+    value::str(&look)
 }
 
 /// Timers order by time, as asyncio's do; equal ones also have the same callback and arguments.
@@ -184,7 +191,7 @@ pub(crate) fn build() -> PyRes<[Obj; 2]> {
         .with(method::hash::<TimerHandle, _>(hash))
         .property(method::getter::<Handle, _>(c"_when", when))
         .property(method::getter::<Handle, _>(c"_scheduled", get_scheduled))
-        .with(method::unary::<Handle, _>(Unary::Repr, repr_timer))
+        .with(method::unary::<Handle, _>(Unary::Repr, repr))
         .build()?;
     Ok([handle, timer])
 }

@@ -30,7 +30,8 @@ pub(crate) struct Handle {
     pub(crate) callback: ObjCell,
     /// Its variables alone, until it is needed ([`Handle::context`]).
     context: ContextCell,
-    /// The first two arguments; `more` replaces them when there are others.
+    /// The first two arguments; `more` replaces them when there are others. Of a handle that was
+    /// cancelled in debug mode, `first` is what it looked like: see [`Handle::remembered`].
     first: ObjCell,
     second: ObjCell,
     /// A tuple of all arguments, when there are more than two.
@@ -110,6 +111,29 @@ impl Handle {
         self.first.set(None);
         self.second.set(None);
         self.more.set(None);
+    }
+
+    /// Where it was scheduled, which is known in debug mode: a file and the number of a line.
+    fn made_at(&self) -> PyRes<Option<(String, String)>> {
+        let Some(stack) = self.source_traceback.get() else {
+            return Ok(None);
+        };
+        let frames = value::len(stack.borrow())?;
+        let last = frames.checked_sub(1);
+        let Some(frame) = last.and_then(|last| value::item(stack.borrow(), last)) else {
+            return Ok(None);
+        };
+        let part = |name: &Obj| {
+            let part = call::getattr(frame.borrow(), name.borrow())?;
+            value::str_text(value::to_str(part.borrow())?.borrow())
+        };
+        Ok(Some((part(&names().filename)?, part(&names().lineno)?)))
+    }
+
+    /// What a handle without a callback looked like when it was cancelled in debug mode.
+    fn remembered(&self) -> Option<Obj> {
+        let looks = self.first.get().filter(|_| self.cancelled.get());
+        looks.filter(|_| self.callback.is_none())
     }
 
     /// The context, made of its variables when it is first asked for.
@@ -276,6 +300,26 @@ pub(crate) fn timer(
     Ok(handle)
 }
 
+/// An object that is a handle of either type.
+pub(crate) fn of(obj: &Obj) -> Option<Inst<'_, Handle>> {
+    let timer = obj.borrow().exact::<TimerHandle>().map(Inst::up);
+    timer.or_else(|| obj.borrow().exact())
+}
+
+/// Has a handle keep its callback when it runs, as asyncio's do, until [`let_go`] is told what this says.
+pub(crate) fn keep(handle: Inst<'_, Handle>) -> bool {
+    handle.lasting.replace(true)
+}
+
+/// A handle that has run lets go of its callback again, unless it is a watcher's.
+pub(crate) fn let_go(handle: Inst<'_, Handle>, lasting: bool) {
+    handle.lasting.set(lasting);
+    // One that was cancelled has let go already, and shows what it looked like.
+    if !lasting && !handle.cancelled.get() {
+        handle.release();
+    }
+}
+
 /// Runs the callback in its context. An error is the loop's end (KeyboardInterrupt, SystemExit, or
 /// an exception handler that failed); other exceptions went to the handler.
 #[inline(always)]
@@ -397,10 +441,17 @@ fn describe_callback(handle: Inst<'_, Handle>) -> PyRes<String> {
         value::intern(c"_format_callback_source")?.borrow(),
     )?;
     let callback = handle.callback.get().unwrap_or_else(Obj::none);
-    let text = call::call(
-        format.borrow(),
-        &[callback.borrow(), handle.args_tuple()?.borrow()],
-    )?;
+    let args = handle.args_tuple()?;
+    // Since 3.13 arguments are shown in debug mode alone.
+    let debug = handle.home.peek().is_some_and(|home| home.is_debug());
+    let text = if cfg!(Py_3_13) {
+        let keyword = value::tuple([names().debug.clone()])?;
+        let shown = Obj::bool(debug);
+        let given = [callback.borrow(), args.borrow(), shown.borrow()];
+        call::call_kw(format.borrow(), &given, keyword.borrow())
+    } else {
+        call::call(format.borrow(), &[callback.borrow(), args.borrow()])
+    }?;
     value::str_text(text.borrow())
 }
 
