@@ -57,9 +57,7 @@ def test_a_slow_callback_is_named_with_its_arguments_and_places(
     assert re.fullmatch(rf"Executing <Handle dawdle\(1, 2, 3\) {places}> {took}", three)
 
 
-def test_a_slow_timer_is_named_with_its_time(
-    debug: Loop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_slow_timer_is_named_with_its_time(debug: Loop, caplog: pytest.LogCaptureFixture) -> None:
     timer = debug.call_later(0, dawdle)
     debug.call_later(0.001, debug.stop)
     debug.run_forever()
@@ -94,7 +92,9 @@ def test_a_slow_callback_of_a_task_is_shown_as_the_task(
 
     task = Odd(steps(), loop=debug, name="odd")
     debug.run_until_complete(task)
-    assert any(re.match(r"Executing <Odd finished name='odd' coro=<", text) for text in slow(caplog))
+    assert any(
+        re.match(r"Executing <Odd finished name='odd' coro=<", text) for text in slow(caplog)
+    )
 
 
 def test_a_handle_shows_where_it_was_made_in_debug_mode(debug: Loop) -> None:
