@@ -198,7 +198,7 @@ class EventLoop(
         """Debug mode: a callback or a step took longer than ``slow_callback_duration``."""
         if isinstance(subject, (_rondel.Handle, _rondel.TimerHandle)):
             # Steps of another task are callbacks: the task is shown.
-            task = getattr(subject._callback, "__self__", None)
+            task = getattr(getattr(subject, "_callback", None), "__self__", None)
             subject = task if isinstance(task, asyncio.Task) else subject
         # As text, as asyncio's: a handle lets go of its callback before a queue's listener looks.
         logger.warning("Executing %s took %.3f seconds", repr(subject), seconds)
