@@ -1,7 +1,7 @@
 //! What a loop counts about itself, in words that any thread may read without the GIL.
 //!
-//! Each word is written by the loop's thread alone, relaxed: a reader sees each value late by some
-//! nanoseconds, and not all of one instant. No clock is read for them that the loop does not read
+//! Each word is written by the loop's thread alone, relaxed (but that it is awake, which comes behind since
+//! when): a reader sees each value late by some nanoseconds, and not all of one instant. No clock is read for them that the loop does not read
 //! anyway, but for the coarse one around a wait that gives the GIL up.
 //!
 //! The list of running loops is behind a mutex that is held for a push, a removal or a copy, never
@@ -140,7 +140,8 @@ impl Counters {
         let slept = now.saturating_sub(self.since.load(Ordering::Relaxed));
         add(&self.idle, slept);
         self.since.store(now, Ordering::Relaxed);
-        self.phase.store(Phase::Awake as u8, Ordering::Relaxed);
+        // Who sees it awake sees since when.
+        self.phase.store(Phase::Awake as u8, Ordering::Release);
         bell::touch();
     }
 
@@ -170,7 +171,7 @@ impl Counters {
 
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
+        match self.phase.load(Ordering::Acquire) {
             1 => Phase::Awake,
             2 => Phase::Idle,
             3 => Phase::Lent,

@@ -168,6 +168,8 @@ impl Watchdog {
                 };
                 continue;
             }
+            // It was seen asleep last, by these numbers: its step is no older than its waking up.
+            seen.since = seen.since.max(one.since.load(Ordering::Relaxed));
             let length = Duration::from_nanos(now.saturating_sub(seen.since));
             if length >= self.threshold && !seen.told && found.is_none() {
                 seen.told = true;
@@ -246,6 +248,38 @@ mod tests {
             let _stall = watchdog.look();
             assert_eq!(watchdog.next(false), Duration::from_millis(50));
         }
+        counters::leave(&counters);
+    }
+
+    #[test]
+    fn a_loop_that_has_just_woken_is_in_no_step_since_it_fell_asleep() {
+        const LONG: u64 = 20 * clock::SECOND;
+        let counters = Arc::new(Counters::default());
+        counters::enter(&counters, clock::now(), 1);
+        counters.sleeps(clock::now);
+        let mut watchdog = Watchdog::new(Duration::from_secs(10));
+        assert!(watchdog.look().is_none());
+        // It was looked at 20 s ago, as it slept; the bell has the watchdog look before the loop takes a step.
+        let ages = |watchdog: &mut Watchdog| {
+            for seen in &mut watchdog.seen {
+                seen.since -= LONG;
+            }
+        };
+        ages(&mut watchdog);
+        counters.wakes(clock::now);
+        assert!(watchdog.look().is_none());
+        // It has been awake for 20 s, and in no step before that.
+        let woke = clock::now() - LONG;
+        counters.since.store(woke, Ordering::Relaxed);
+        ages(&mut watchdog);
+        ages(&mut watchdog);
+        assert_eq!(watchdog.look().map(|stall| stall.since), Some(woke));
+        counters.step();
+        assert!(watchdog.look().is_none());
+        let [over] = watchdog.over()[..] else {
+            panic!("one stall is over");
+        };
+        assert!((LONG..LONG + 10 * clock::SECOND).contains(&over.length));
         counters::leave(&counters);
     }
 
