@@ -104,8 +104,6 @@ fn install(
         place.replace(watcher)
     };
     debug_assert_eq!(old.is_some(), replaced);
-    // And every turn from then on.
-    slf.poll_next_turn();
     drop(forgotten);
     if let Some(old) = old {
         handle::cancel_handle(old.inst())?;

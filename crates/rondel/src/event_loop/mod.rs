@@ -477,11 +477,6 @@ impl LoopBase {
         self.watches.borrow().contains_key(&fd)
     }
 
-    /// Whether Python watches any.
-    fn watches_any(&self) -> bool {
-        !self.watches.borrow().is_empty()
-    }
-
     pub(crate) fn add_door(&self, door: Rc<Door>) {
         self.doors.borrow_mut().push(door);
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  ┌─► signals, what other threads left
-//!  │   poll        not at all while callbacks are ready, the last poll is young and Python watches
-//!  │               no descriptor; else with timeout 0, or until the next timer with the GIL released
+//!  │   poll        not at all while callbacks are ready and the last poll is young;
+//!  │               else with timeout 0, or until the next timer with the GIL released
 //!  │   due timers  join the ready queue in (when, sequence) order
 //!  │   batch       exactly what is ready now; what it schedules waits for the next turn
 //!  └── stop()?     checked after the batch, never inside
@@ -28,8 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// While callbacks are ready, the system is asked for events (and Python for signals) after this many
 /// turns (after one, if it had more than one poll takes), or when the coarse clock has ticked since the
 /// last time (1 to 4 ms), whichever is first. A poll costs 120 to 170 ns, reading the precise clock 25 to
-/// 40, the coarse one 5. While Python watches descriptors (`add_reader`), every turn asks, as asyncio's does:
-/// programs count on what they see within so many turns (Tornado's tests do).
+/// 40, the coarse one 5.
 const TURNS_PER_POLL: u32 = 64;
 
 /// As many at most: each poll in a row that finds nothing doubles the turns until the next.
@@ -136,8 +135,7 @@ fn turn(slf: Inst<'_, LoopBase>, ready: &mut driver::Ready) -> PyRes<()> {
 fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Ready) -> PyRes<()> {
     let per_poll = slf.per_poll.get();
     let ticked = clock::coarse() != slf.polled.get();
-    let each_turn = ready.full || slf.watches_any();
-    if !idle && !ticked && !each_turn && turns < per_poll {
+    if !idle && !ticked && !ready.full && turns < per_poll {
         slf.next_look.set(turns + per_poll / LOOKS_PER_POLL);
         return Ok(());
     }
@@ -163,9 +161,11 @@ fn look(slf: Inst<'_, LoopBase>, idle: bool, turns: u32, ready: &mut driver::Rea
     };
     slf.per_poll.set(next);
     let long = ticked && !idle && turns < per_poll;
-    let each_turn = long || ready.full || slf.watches_any();
-    slf.next_look
-        .set(if each_turn { 1 } else { next / LOOKS_PER_POLL });
+    slf.next_look.set(if long || ready.full {
+        1
+    } else {
+        next / LOOKS_PER_POLL
+    });
     Ok(())
 }
 
