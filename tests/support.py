@@ -177,6 +177,12 @@ async def spin(aio: ModuleType, turns: int = 5) -> None:
         await aio.sleep(0)
 
 
+def run_once(loop: asyncio.AbstractEventLoop) -> None:
+    """Run what is ready, and nothing that comes of it."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
 def python(
     code: str, *args: str, env: dict[str, str] | None = None, timeout: float = 30
 ) -> subprocess.CompletedProcess[str]:

@@ -196,12 +196,12 @@ class EventLoop(
 
     def _report_slow(self, subject: object, seconds: float) -> None:
         """Debug mode: a callback or a step took longer than ``slow_callback_duration``."""
+        # As text: a handle lets go of its callback before a queue's listener looks.
         if isinstance(subject, (_rondel.Handle, _rondel.TimerHandle)):
-            # Steps of another task are callbacks: the task is shown.
-            task = getattr(getattr(subject, "_callback", None), "__self__", None)
-            subject = task if isinstance(task, asyncio.Task) else subject
-        # As text, as asyncio's: a handle lets go of its callback before a queue's listener looks.
-        logger.warning("Executing %s took %.3f seconds", repr(subject), seconds)
+            text = base_events._format_handle(subject)
+        else:
+            text = repr(subject)
+        logger.warning("Executing %s took %.3f seconds", text, seconds)
 
     def _make_default_executor(self) -> Any:
         """What native code asks for at the first use of the default executor."""

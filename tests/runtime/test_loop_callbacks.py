@@ -11,15 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support import Runtime
+from tests.support import Runtime, run_once
 
 Loop = asyncio.AbstractEventLoop
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
-
-
-def run_once(loop: Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def test_callbacks_run_in_the_order_they_were_scheduled(loop: Loop) -> None:

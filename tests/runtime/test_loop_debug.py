@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import run_once
+
 Loop = asyncio.AbstractEventLoop
 
 HERE = re.escape(__file__)
@@ -32,11 +34,6 @@ def debug(loop: Loop) -> Iterator[Loop]:
     loop.slow_callback_duration = 0.01
     yield loop
     loop.set_debug(False)
-
-
-def run_once(loop: Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def slow(caplog: pytest.LogCaptureFixture) -> list[str]:

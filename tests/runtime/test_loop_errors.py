@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.support import Runtime, spin
+from tests.support import Runtime, run_once, spin
 
 Loop = asyncio.AbstractEventLoop
 
 
 def fail() -> None:
     raise ZeroDivisionError("from a callback")
-
-
-def run_once(loop: Loop) -> None:
-    loop.call_soon(loop.stop)
-    loop.run_forever()
 
 
 def test_an_error_in_a_callback_reaches_the_handler_and_the_loop_goes_on(

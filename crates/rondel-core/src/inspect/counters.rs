@@ -1,8 +1,9 @@
 //! What a loop counts about itself, in words that any thread may read without the GIL.
 //!
-//! Each word is written by the loop's thread alone, relaxed (but that it is awake, which comes behind since
-//! when): a reader sees each value late by some nanoseconds, and not all of one instant. No clock is read for them that the loop does not read
-//! anyway, but for the coarse one around a wait that gives the GIL up.
+//! Each word is written by the loop's thread alone, relaxed (but that it is awake, which comes behind
+//! since when): a reader sees each value late by some nanoseconds, and not all of one instant. No clock is
+//! read for them that the loop does not read anyway, but for the coarse one around a wait that gives the
+//! GIL up.
 //!
 //! The list of running loops is behind a mutex that is held for a push, a removal or a copy, never
 //! while anybody waits.

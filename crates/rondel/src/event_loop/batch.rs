@@ -133,20 +133,19 @@ fn other_recorded(slf: Inst<'_, LoopBase>, entry: Entry) -> PyRes<()> {
 /// Debug mode: reports a callback that took too long, as asyncio words it.
 #[cold]
 fn timed(slf: Inst<'_, LoopBase>, entry: Entry, execute: Execute) -> PyRes<()> {
-    let subject = entry.peek(|entry| match entry {
-        Ready::Step(task) | Ready::Awake(task) => Some(task.obj().own()),
-        Ready::Throw(task, _) => Some(task.obj().own()),
-        Ready::Run(handle) => Some(handle.obj().own()),
-        _ => None,
+    let (subject, handle) = entry.peek(|entry| match entry {
+        Ready::Step(task) | Ready::Awake(task) => (Some(task.obj().own()), None),
+        Ready::Throw(task, _) => (Some(task.obj().own()), None),
+        Ready::Run(handle) => (Some(handle.obj().own()), Some(handle.clone())),
+        _ => (None, None),
     });
     // A handle keeps its callback until it has been told of.
-    let handle = subject.as_ref().and_then(handle::of);
-    let lasting = handle.map(handle::keep);
+    let kept = handle.map(|handle| (handle::keep(handle.inst()), handle));
     let start = clock::now();
     let executed = execute(slf, entry);
     let reported = executed.and_then(|()| report(slf, subject.as_ref(), start));
-    if let (Some(handle), Some(lasting)) = (handle, lasting) {
-        handle::let_go(handle, lasting);
+    if let Some((lasting, handle)) = kept {
+        handle::let_go(handle.inst(), lasting);
     }
     reported
 }

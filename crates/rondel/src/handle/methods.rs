@@ -15,8 +15,11 @@ fn cancel(slf: Inst<'_, Handle>) -> PyRes<Obj> {
             let due = home.cancel_timer(key);
             drop(due);
         }
-        let in_debug = slf.home.peek().is_some_and(|home| home.is_debug());
-        let looks = if in_debug { Some(look_of(slf)?) } else { None };
+        let looks = if slf.is_debug() {
+            Some(look_of(slf)?)
+        } else {
+            None
+        };
         slf.release();
         slf.first.set(looks);
     }

@@ -113,6 +113,10 @@ impl Handle {
         self.more.set(None);
     }
 
+    fn is_debug(&self) -> bool {
+        self.home.peek().is_some_and(|home| home.is_debug())
+    }
+
     /// Where it was scheduled, which is known in debug mode: a file and the number of a line.
     fn made_at(&self) -> PyRes<Option<(String, String)>> {
         let Some(stack) = self.source_traceback.get() else {
@@ -300,12 +304,6 @@ pub(crate) fn timer(
     Ok(handle)
 }
 
-/// An object that is a handle of either type.
-pub(crate) fn of(obj: &Obj) -> Option<Inst<'_, Handle>> {
-    let timer = obj.borrow().exact::<TimerHandle>().map(Inst::up);
-    timer.or_else(|| obj.borrow().exact())
-}
-
 /// Has a handle keep its callback when it runs, as asyncio's do, until [`let_go`] is told what this says.
 pub(crate) fn keep(handle: Inst<'_, Handle>) -> bool {
     handle.lasting.replace(true)
@@ -443,10 +441,9 @@ fn describe_callback(handle: Inst<'_, Handle>) -> PyRes<String> {
     let callback = handle.callback.get().unwrap_or_else(Obj::none);
     let args = handle.args_tuple()?;
     // Since 3.13 arguments are shown in debug mode alone.
-    let debug = handle.home.peek().is_some_and(|home| home.is_debug());
     let text = if cfg!(Py_3_13) {
         let keyword = value::tuple([names().debug.clone()])?;
-        let shown = Obj::bool(debug);
+        let shown = Obj::bool(handle.is_debug());
         let given = [callback.borrow(), args.borrow(), shown.borrow()];
         call::call_kw(format.borrow(), &given, keyword.borrow())
     } else {
